@@ -1,0 +1,38 @@
+#pragma once
+/// The channel for broken preconditions: std::invalid_argument that names argument, index and value.
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace rlvr {
+
+namespace detail {
+
+inline void append_part(std::string& out, std::string_view part) { out += part; }
+
+template <class T>
+  requires std::is_arithmetic_v<T>
+void append_part(std::string& out, T part) {
+  out += std::to_string(part);
+}
+
+}  // namespace detail
+
+/// Joins text and numbers into one message.
+template <class... Parts>
+std::string concat(const Parts&... parts) {
+  std::string out;
+  (detail::append_part(out, parts), ...);
+  return out;
+}
+
+/// Throws std::invalid_argument with the joined parts when `ok` is false.
+/// The message is only built when it is needed.
+template <class... Parts>
+void require(bool ok, const Parts&... parts) {
+  if (!ok) throw std::invalid_argument(concat(parts...));
+}
+
+}  // namespace rlvr
