@@ -1,0 +1,270 @@
+#pragma once
+/// The pieces of a Llama/Qwen block, forward and backward. Every row's result depends on that row alone, bit for
+/// bit: sums run over fixed lanes and matrix products over fixed tiles of rows.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <Eigen/Core>
+
+#include <rlvr/core/exponential.hpp>
+#include <rlvr/core/rollouts.hpp>
+
+namespace rlvr::eigen {
+
+template <class T>
+using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using matrix_map = Eigen::Map<matrix<T>>;
+template <class T>
+using const_matrix_map = Eigen::Map<const matrix<T>>;
+
+/// Rows of one matrix product. Eigen's GEMM gives other bits for other row counts; a fixed one, with the last tile
+/// padded, makes a row's result independent of how many rows there are.
+inline constexpr std::size_t row_tile = 64;
+
+inline std::size_t padded_rows(std::size_t rows) { return (rows + row_tile - 1) / row_tile * row_tile; }
+inline Eigen::Index as_index(std::size_t n) { return static_cast<Eigen::Index>(n); }
+
+/// Scratch that grows and keeps its memory. New memory is zero.
+template <class T>
+class buffer {
+ public:
+  T* resize(std::size_t n) {
+    if (static_cast<std::size_t>(data_.size()) < n) data_.setZero(as_index(n + n / 4));
+    return data_.data();
+  }
+  T* data() { return data_.data(); }
+  const T* data() const { return data_.data(); }
+
+ private:
+  Eigen::Matrix<T, Eigen::Dynamic, 1> data_;
+};
+
+inline constexpr std::size_t lanes = 16;
+
+/// Sum over fixed lanes, combined as a fixed tree.
+template <class T>
+T sum_lanes(const T (&lane)[lanes]) {
+  T part[lanes / 2];
+  for (std::size_t l = 0; l < 8; ++l) part[l] = lane[l] + lane[l + 8];
+  for (std::size_t l = 0; l < 4; ++l) part[l] += part[l + 4];
+  return (part[0] + part[2]) + (part[1] + part[3]);
+}
+
+template <class T>
+T dot(const T* a, const T* b, std::size_t n) {
+  T lane[lanes] = {};
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (std::size_t l = 0; l < lanes; ++l) lane[l] += a[i + l] * b[i + l];
+  for (std::size_t l = 0; i < n; ++i, ++l) lane[l] += a[i] * b[i];
+  return sum_lanes(lane);
+}
+
+template <class T>
+void add_scaled(T a, const T* x, T* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
+/// y <- x w^T. x: [rows, in], w: [out, in], y: [rows, out]; rows is a multiple of row_tile.
+template <class T>
+void linear(const T* x, std::size_t rows, std::size_t in, const T* w, std::size_t out, T* y) {
+  const const_matrix_map<T> weight(w, as_index(out), as_index(in));
+  for (std::size_t r = 0; r < rows; r += row_tile)
+    matrix_map<T>(y + r * out, row_tile, as_index(out)).noalias() =
+        const_matrix_map<T>(x + r * in, row_tile, as_index(in)) * weight.transpose();
+}
+
+/// dx <- dy w. dy: [rows, out], w: [out, in], dx: [rows, in]; rows is a multiple of row_tile.
+template <class T>
+void linear_backward(const T* dy, std::size_t rows, std::size_t out, const T* w, std::size_t in, T* dx) {
+  const const_matrix_map<T> weight(w, as_index(out), as_index(in));
+  for (std::size_t r = 0; r < rows; r += row_tile)
+    matrix_map<T>(dx + r * in, row_tile, as_index(in)).noalias() =
+        const_matrix_map<T>(dy + r * out, row_tile, as_index(out)) * weight;
+}
+
+/// dw <- dw + dy^T x over all rows.
+template <class T>
+void weight_gradient(const T* dy, std::size_t out, const T* x, std::size_t in, std::size_t rows, T* dw) {
+  matrix_map<T>(dw, as_index(out), as_index(in)).noalias() +=
+      const_matrix_map<T>(dy, as_index(rows), as_index(out)).transpose() *
+      const_matrix_map<T>(x, as_index(rows), as_index(in));
+}
+
+template <class T>
+void add_bias(T* y, std::size_t rows, std::size_t n, const T* bias) {
+  for (std::size_t r = 0; r < rows; ++r) add_scaled(T{1}, bias, y + r * n, n);
+}
+
+template <class T>
+void bias_gradient(const T* dy, std::size_t rows, std::size_t n, T* db) {
+  for (std::size_t r = 0; r < rows; ++r) add_scaled(T{1}, dy + r * n, db, n);
+}
+
+/// y <- w x / sqrt(mean(x^2) + eps); returns the reciprocal root.
+template <class T>
+T rms_norm(const T* x, const T* w, std::size_t n, T eps, T* y) {
+  const T r = T{1} / std::sqrt(dot(x, x, n) / static_cast<T>(n) + eps);
+  for (std::size_t i = 0; i < n; ++i) y[i] = w[i] * (x[i] * r);
+  return r;
+}
+
+/// dx <- dx + gradient of rms_norm, dw <- dw + gradient; r is what rms_norm returned. dx may not be dy.
+template <class T>
+void rms_norm_backward(const T* dy, const T* x, const T* w, std::size_t n, T r, T* dx, T* dw) {
+  T lane[lanes] = {};
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (std::size_t l = 0; l < lanes; ++l) lane[l] += dy[i + l] * w[i + l] * x[i + l];
+  for (std::size_t l = 0; i < n; ++i, ++l) lane[l] += dy[i] * w[i] * x[i];
+  const T pull = r * r * r * sum_lanes(lane) / static_cast<T>(n);
+  for (i = 0; i < n; ++i) dx[i] += r * w[i] * dy[i] - pull * x[i];
+  for (i = 0; i < n; ++i) dw[i] += dy[i] * (x[i] * r);
+}
+
+/// cos and sin of position * theta^(-2i/d) for the rotate-half layout (pairs i, i + d/2).
+template <class T>
+class rope_table {
+ public:
+  /// Makes sure that positions below `count` are there.
+  void extend(std::size_t count, std::size_t head_dim, double theta) {
+    half_ = head_dim / 2;
+    for (std::size_t p = half_ == 0 ? count : cos_.size() / half_; p < count; ++p)
+      for (std::size_t i = 0; i < half_; ++i) {
+        const double angle = static_cast<double>(p) *
+                             std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+        cos_.push_back(static_cast<T>(std::cos(angle)));
+        sin_.push_back(static_cast<T>(std::sin(angle)));
+      }
+  }
+
+  /// Rotates `heads` vectors of head_dim in place; direction -1 is the inverse (and the gradient).
+  void rotate(T* x, std::size_t heads, std::size_t position, T direction) const {
+    const T* c = cos_.data() + position * half_;
+    const T* s = sin_.data() + position * half_;
+    for (std::size_t h = 0; h < heads; ++h, x += 2 * half_)
+      for (std::size_t i = 0; i < half_; ++i) {
+        const T a = x[i], b = x[i + half_], sine = direction * s[i];
+        x[i] = a * c[i] - b * sine;
+        x[i + half_] = b * c[i] + a * sine;
+      }
+  }
+
+ private:
+  std::size_t half_ = 0;
+  std::vector<T> cos_, sin_;
+};
+
+/// Keys and values of all rows: row r of head h is at data + r * stride + h * head_dim.
+template <class T>
+struct keys_values {
+  const T* keys;
+  const T* values;
+  std::size_t stride;
+};
+
+/// One query head over the rows of `path`: out <- sum_j softmax(scale q.k_j) v_j. Returns the log-sum-exp of the
+/// scores. `scores` has room for path.size().
+template <class T>
+T attend(const T* q, const keys_values<T>& kv, std::span<const std::int32_t> path, std::size_t head_dim, T scale,
+         T* scores, T* out) {
+  const std::size_t n = path.size();
+  T top = -std::numeric_limits<T>::infinity();
+  for (std::size_t j = 0; j < n; ++j) {
+    scores[j] = scale * dot(q, kv.keys + static_cast<std::size_t>(path[j]) * kv.stride, head_dim);
+    top = scores[j] > top ? scores[j] : top;
+  }
+  for (std::size_t j = 0; j < n; ++j) scores[j] = vector_exp(scores[j] - top);
+  T sum = 0;
+  for (std::size_t j = 0; j < n; ++j) sum += scores[j];
+  const T share = T{1} / sum;
+  for (std::size_t i = 0; i < head_dim; ++i) out[i] = 0;
+  for (std::size_t j = 0; j < n; ++j)
+    add_scaled(scores[j] * share, kv.values + static_cast<std::size_t>(path[j]) * kv.stride, out, head_dim);
+  return top + std::log(sum);
+}
+
+/// The gradient of attend: dq, and the rows of dkeys and dvalues, are added to. out and lse are the forward results.
+template <class T>
+void attend_backward(const T* dout, const T* out, T lse, const T* q, const keys_values<T>& kv,
+                     std::span<const std::int32_t> path, std::size_t head_dim, T scale, T* scores, T* dq, T* dkeys,
+                     T* dvalues) {
+  const std::size_t n = path.size();
+  const T mean = dot(dout, out, head_dim);
+  for (std::size_t j = 0; j < n; ++j)
+    scores[j] = scale * dot(q, kv.keys + static_cast<std::size_t>(path[j]) * kv.stride, head_dim) - lse;
+  for (std::size_t j = 0; j < n; ++j) scores[j] = vector_exp(scores[j]);
+  for (std::size_t j = 0; j < n; ++j) {
+    const std::size_t at = static_cast<std::size_t>(path[j]) * kv.stride;
+    const T p = scores[j];
+    const T ds = scale * p * (dot(dout, kv.values + at, head_dim) - mean);
+    add_scaled(ds, kv.keys + at, dq, head_dim);
+    add_scaled(ds, q, dkeys + at, head_dim);
+    add_scaled(p, dout, dvalues + at, head_dim);
+  }
+}
+
+/// h <- silu(gate) up, with gate and up side by side: [2 n].
+template <class T>
+void swiglu(const T* gate_up, std::size_t n, T* h) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const T g = gate_up[i];
+    h[i] = g / (T{1} + vector_exp(-g)) * gate_up[n + i];
+  }
+}
+
+/// d(gate_up) <- the gradient of swiglu.
+template <class T>
+void swiglu_backward(const T* dh, const T* gate_up, std::size_t n, T* dgate_up) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const T g = gate_up[i], u = gate_up[n + i];
+    const T sigmoid = T{1} / (T{1} + vector_exp(-g));
+    dgate_up[i] = dh[i] * u * sigmoid * (T{1} + g * (T{1} - sigmoid));
+    dgate_up[n + i] = dh[i] * g * sigmoid;
+  }
+}
+
+/// The next-token distribution of one row at a temperature.
+struct token_distribution {
+  double top;       ///< largest logit / temperature
+  double sum;       ///< sum of exp(logit / temperature - top)
+  double entropy;   ///< nats
+
+  double log_prob(double scaled_logit) const { return scaled_logit - top - std::log(sum); }
+};
+
+/// logits: [n] are divided by the temperature in place; weights[v] <- exp(logits[v] - top). NaN logits give NaN.
+template <class T>
+token_distribution softmax(T* logits, std::size_t n, T inverse_temperature, T* weights) {
+  T top = -std::numeric_limits<T>::infinity();
+  for (std::size_t v = 0; v < n; ++v) {
+    logits[v] *= inverse_temperature;
+    top = logits[v] > top ? logits[v] : top;
+  }
+  for (std::size_t v = 0; v < n; ++v) weights[v] = vector_exp(logits[v] - top);
+  double sum[8] = {}, energy[8] = {};
+  std::size_t v = 0;
+  for (; v + 8 <= n; v += 8)
+    for (std::size_t l = 0; l < 8; ++l) {
+      sum[l] += static_cast<double>(weights[v + l]);
+      energy[l] += static_cast<double>(weights[v + l]) * static_cast<double>(logits[v + l] - top);
+    }
+  for (std::size_t l = 0; v < n; ++v, ++l) {
+    sum[l] += static_cast<double>(weights[v]);
+    energy[l] += static_cast<double>(weights[v]) * static_cast<double>(logits[v] - top);
+  }
+  double total = 0, mean = 0;
+  for (std::size_t l = 0; l < 8; ++l) {
+    total += sum[l];
+    mean += energy[l];
+  }
+  return {static_cast<double>(top), total, std::log(total) - mean / total};
+}
+
+}  // namespace rlvr::eigen

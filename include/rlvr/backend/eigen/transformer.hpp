@@ -1,0 +1,289 @@
+#pragma once
+/// The decoder's layers over a block of rows, forward and backward.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <rlvr/backend/decoder/config.hpp>
+#include <rlvr/backend/decoder/layout.hpp>
+#include <rlvr/backend/eigen/kernels.hpp>
+#include <rlvr/core/vector_space.hpp>
+
+namespace rlvr::eigen {
+
+/// Where the tensors of one layer begin in the flat parameters. q, k, v and gate, up lie side by side.
+struct layer_offsets {
+  std::size_t input_norm, qkv, qkv_bias, q_norm, k_norm, output, output_bias, mlp_norm, gate_up, down;
+};
+
+/// The sizes and offsets that the kernels need.
+struct decoder_shape {
+  std::size_t hidden, mlp, vocab, heads, kv_heads, head_dim;
+  std::size_t q_width, kv_width, qkv_width;
+  bool qkv_bias, output_bias, qk_norm;
+  double eps;
+  std::size_t embedding = 0, final_norm = 0, head = 0;
+  std::vector<layer_offsets> layers;
+
+  explicit decoder_shape(const rlvr::decoder::config& c)
+      : hidden(c.hidden_size),
+        mlp(c.intermediate_size),
+        vocab(c.vocab_size),
+        heads(c.heads),
+        kv_heads(c.kv_heads),
+        head_dim(c.head_dim),
+        q_width(c.heads * c.head_dim),
+        kv_width(c.kv_heads * c.head_dim),
+        qkv_width(q_width + 2 * kv_width),
+        qkv_bias(c.qkv_bias),
+        output_bias(c.output_bias),
+        qk_norm(c.qk_norm),
+        eps(c.rms_norm_eps),
+        layers(c.layers) {
+    const std::vector<tensor_slot> slots = rlvr::decoder::layout(c);
+    const auto offset = [&](const std::string& name, bool present = true) {
+      if (present)
+        for (const tensor_slot& t : slots)
+          if (t.name == name) return t.offset;
+      return std::size_t{0};
+    };
+    embedding = offset("model.embed_tokens.weight");
+    final_norm = offset("model.norm.weight");
+    head = c.tied_embeddings ? embedding : offset("lm_head.weight");
+    for (std::size_t i = 0; i < c.layers; ++i) {
+      const std::string at = "model.layers." + std::to_string(i) + ".";
+      layers[i] = {.input_norm = offset(at + "input_layernorm.weight"),
+                   .qkv = offset(at + "self_attn.q_proj.weight"),
+                   .qkv_bias = offset(at + "self_attn.q_proj.bias", qkv_bias),
+                   .q_norm = offset(at + "self_attn.q_norm.weight", qk_norm),
+                   .k_norm = offset(at + "self_attn.k_norm.weight", qk_norm),
+                   .output = offset(at + "self_attn.o_proj.weight"),
+                   .output_bias = offset(at + "self_attn.o_proj.bias", output_bias),
+                   .mlp_norm = offset(at + "post_attention_layernorm.weight"),
+                   .gate_up = offset(at + "mlp.gate_proj.weight"),
+                   .down = offset(at + "mlp.down_proj.weight")};
+    }
+  }
+};
+
+/// What a block keeps of its forward pass for the backward pass. All buffers are [rows, width].
+template <class T>
+struct block_activations {
+  buffer<T> input, input_normed, input_scale;       // x, rms_norm(x), its reciprocal root
+  buffer<T> qkv, raw_qkv, qk_scale;                 // after and before qk-norm and RoPE, reciprocal roots
+  buffer<T> attention, log_sum;                     // [rows, q_width], [rows, heads]
+  buffer<T> middle, middle_normed, middle_scale;    // x + attention output, its norm
+  buffer<T> gate_up, gated;                         // [rows, 2 mlp], [rows, mlp]
+};
+
+/// The layers of one decoder over flat parameters; holds no state of its own.
+template <class T>
+class transformer {
+ public:
+  transformer(const decoder_shape& shape, const rope_table<T>& rope, const T* parameters)
+      : s_(shape), rope_(rope), theta_(parameters) {}
+
+  const decoder_shape& shape() const { return s_; }
+
+  void embed(token t, T* x) const {
+    std::memcpy(x, theta_ + s_.embedding + static_cast<std::size_t>(t) * s_.hidden, s_.hidden * sizeof(T));
+  }
+
+  /// First half of layer l: a.input -> a.qkv, with keys and queries normalised and rotated.
+  /// `rows` real rows, the buffers padded to row_tile. position(r) is the row's position in its sequence.
+  template <class Position>
+  void project(std::size_t l, std::size_t rows, block_activations<T>& a, Position position) const {
+    const layer_offsets& w = s_.layers[l];
+    const std::size_t padded = padded_rows(rows);
+    const T* x = a.input.data();
+    T* normed = a.input_normed.resize(padded * s_.hidden);
+    T* scale = a.input_scale.resize(padded);
+    for (std::size_t r = 0; r < rows; ++r)
+      scale[r] = rms_norm(x + r * s_.hidden, theta_ + w.input_norm, s_.hidden, eps(), normed + r * s_.hidden);
+    clear_padding(normed, rows, s_.hidden);
+    T* qkv = a.qkv.resize(padded * s_.qkv_width);
+    linear(normed, padded, s_.hidden, theta_ + w.qkv, s_.qkv_width, qkv);
+    if (s_.qkv_bias) add_bias(qkv, rows, s_.qkv_width, theta_ + w.qkv_bias);
+    if (s_.qk_norm) {
+      T* raw = a.raw_qkv.resize(padded * s_.qkv_width);
+      std::memcpy(raw, qkv, rows * s_.qkv_width * sizeof(T));
+      T* qk_scale = a.qk_scale.resize(padded * (s_.heads + s_.kv_heads));
+      for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t h = 0; h < s_.heads + s_.kv_heads; ++h) {
+          const std::size_t at = r * s_.qkv_width + h * s_.head_dim;
+          qk_scale[r * (s_.heads + s_.kv_heads) + h] =
+              rms_norm(raw + at, theta_ + (h < s_.heads ? w.q_norm : w.k_norm), s_.head_dim, eps(), qkv + at);
+        }
+    }
+    for (std::size_t r = 0; r < rows; ++r)
+      rope_.rotate(qkv + r * s_.qkv_width, s_.heads + s_.kv_heads, position(r), T{1});
+  }
+
+  /// Attention of the block's rows over kv. path(r) lists the rows of kv that row r attends to.
+  template <class Path>
+  void attention(std::size_t rows, block_activations<T>& a, const keys_values<T>& kv, Path path,
+                 std::vector<T>& scores) const {
+    const std::size_t group = s_.heads / s_.kv_heads;
+    T* out = a.attention.resize(padded_rows(rows) * s_.q_width);
+    T* log_sum = a.log_sum.resize(rows * s_.heads);
+    for (std::size_t r = 0; r < rows; ++r) {
+      const std::span<const std::int32_t> keys = path(r);
+      if (scores.size() < keys.size()) scores.resize(2 * keys.size());
+      for (std::size_t h = 0; h < s_.heads; ++h) {
+        const std::size_t at = h / group * s_.head_dim;
+        log_sum[r * s_.heads + h] =
+            attend(a.qkv.data() + r * s_.qkv_width + h * s_.head_dim,
+                   keys_values<T>{kv.keys + at, kv.values + at, kv.stride}, keys, s_.head_dim, attention_scale(),
+                   scores.data(), out + r * s_.q_width + h * s_.head_dim);
+      }
+    }
+    clear_padding(out, rows, s_.q_width);
+  }
+
+  /// Second half of layer l: a.attention and a.input -> out, the next layer's input. out: [padded rows, hidden].
+  void finish(std::size_t l, std::size_t rows, block_activations<T>& a, T* out) const {
+    const layer_offsets& w = s_.layers[l];
+    const std::size_t padded = padded_rows(rows);
+    T* middle = a.middle.resize(padded * s_.hidden);
+    linear(a.attention.data(), padded, s_.q_width, theta_ + w.output, s_.hidden, middle);
+    if (s_.output_bias) add_bias(middle, rows, s_.hidden, theta_ + w.output_bias);
+    add_scaled(T{1}, static_cast<const T*>(a.input.data()), middle, rows * s_.hidden);
+    T* normed = a.middle_normed.resize(padded * s_.hidden);
+    T* scale = a.middle_scale.resize(padded);
+    for (std::size_t r = 0; r < rows; ++r)
+      scale[r] = rms_norm(middle + r * s_.hidden, theta_ + w.mlp_norm, s_.hidden, eps(), normed + r * s_.hidden);
+    clear_padding(normed, rows, s_.hidden);
+    T* gate_up = a.gate_up.resize(padded * 2 * s_.mlp);
+    linear(normed, padded, s_.hidden, theta_ + w.gate_up, 2 * s_.mlp, gate_up);
+    T* gated = a.gated.resize(padded * s_.mlp);
+    for (std::size_t r = 0; r < rows; ++r) swiglu(gate_up + r * 2 * s_.mlp, s_.mlp, gated + r * s_.mlp);
+    clear_padding(gated, rows, s_.mlp);
+    linear(gated, padded, s_.mlp, theta_ + w.down, s_.hidden, out);
+    add_scaled(T{1}, static_cast<const T*>(middle), out, rows * s_.hidden);
+  }
+
+  /// Final norm and output matrix: x: [rows, hidden] -> logits: [padded rows, vocab].
+  void logits(const T* x, std::size_t rows, buffer<T>& normed_rows, buffer<T>& scales, buffer<T>& out) const {
+    const std::size_t padded = padded_rows(rows);
+    T* normed = normed_rows.resize(padded * s_.hidden);
+    T* scale = scales.resize(padded);
+    for (std::size_t r = 0; r < rows; ++r)
+      scale[r] = rms_norm(x + r * s_.hidden, theta_ + s_.final_norm, s_.hidden, eps(), normed + r * s_.hidden);
+    clear_padding(normed, rows, s_.hidden);
+    linear(normed, padded, s_.hidden, theta_ + s_.head, s_.vocab, out.resize(padded * s_.vocab));
+  }
+
+  /// Gradient of logits: dlogits: [padded rows, vocab], padding zero -> dx: [rows, hidden] is overwritten; g is
+  /// added to.
+  void logits_backward(const T* dlogits, const T* x, const T* normed, const T* scale, std::size_t rows,
+                       buffer<T>& scratch, T* dx, T* g) const {
+    const std::size_t padded = padded_rows(rows);
+    weight_gradient(dlogits, s_.vocab, normed, s_.hidden, padded, g + s_.head);
+    T* dnormed = scratch.resize(padded * s_.hidden);
+    linear_backward(dlogits, padded, s_.vocab, theta_ + s_.head, s_.hidden, dnormed);
+    std::memset(dx, 0, rows * s_.hidden * sizeof(T));
+    norm_backward(rows, dnormed, x, scale, s_.final_norm, dx, g);
+  }
+
+  /// What the backward pass of a block needs beside the activations.
+  struct backward_scratch {
+    buffer<T> gated, gate_up, normed, attention, qkv;
+    std::vector<T> scores;
+  };
+
+  /// Gradient of layer l over rows that hold whole sequences. dx: [padded rows, hidden], padding zero, is the
+  /// gradient of the layer's output on entry and of its input on return; g is added to.
+  template <class Path, class Position>
+  void backward(std::size_t l, std::size_t rows, const block_activations<T>& a, Path path, Position position,
+                backward_scratch& b, T* dx, T* g) const {
+    const layer_offsets& w = s_.layers[l];
+    const std::size_t padded = padded_rows(rows), h = s_.hidden;
+
+    T* dgated = b.gated.resize(padded * s_.mlp);
+    linear_backward(dx, padded, h, theta_ + w.down, s_.mlp, dgated);
+    weight_gradient(dx, h, a.gated.data(), s_.mlp, padded, g + w.down);
+    T* dgate_up = b.gate_up.resize(padded * 2 * s_.mlp);
+    for (std::size_t r = 0; r < rows; ++r)
+      swiglu_backward(dgated + r * s_.mlp, a.gate_up.data() + r * 2 * s_.mlp, s_.mlp, dgate_up + r * 2 * s_.mlp);
+    clear_padding(dgate_up, rows, 2 * s_.mlp);
+    T* dnormed = b.normed.resize(padded * h);
+    linear_backward(dgate_up, padded, 2 * s_.mlp, theta_ + w.gate_up, h, dnormed);
+    weight_gradient(dgate_up, 2 * s_.mlp, a.middle_normed.data(), h, padded, g + w.gate_up);
+    norm_backward(rows, dnormed, a.middle.data(), a.middle_scale.data(), w.mlp_norm, dx, g);
+
+    T* dattention = b.attention.resize(padded * s_.q_width);
+    linear_backward(dx, padded, h, theta_ + w.output, s_.q_width, dattention);
+    weight_gradient(dx, h, a.attention.data(), s_.q_width, padded, g + w.output);
+    if (s_.output_bias) bias_gradient(dx, rows, h, g + w.output_bias);
+
+    T* dqkv = b.qkv.resize(padded * s_.qkv_width);
+    std::memset(dqkv, 0, padded * s_.qkv_width * sizeof(T));
+    attention_backward(rows, a, path, dattention, b.scores, dqkv);
+    for (std::size_t r = 0; r < rows; ++r)
+      rope_.rotate(dqkv + r * s_.qkv_width, s_.heads + s_.kv_heads, position(r), T{-1});
+    if (s_.qk_norm) qk_norm_backward(l, rows, a, dqkv, g);
+    if (s_.qkv_bias) bias_gradient(dqkv, rows, s_.qkv_width, g + w.qkv_bias);
+    linear_backward(dqkv, padded, s_.qkv_width, theta_ + w.qkv, h, dnormed);
+    weight_gradient(dqkv, s_.qkv_width, a.input_normed.data(), h, padded, g + w.qkv);
+    norm_backward(rows, dnormed, a.input.data(), a.input_scale.data(), w.input_norm, dx, g);
+  }
+
+ private:
+  T eps() const { return static_cast<T>(s_.eps); }
+  T attention_scale() const { return static_cast<T>(1.0 / std::sqrt(static_cast<double>(s_.head_dim))); }
+
+  static void clear_padding(T* x, std::size_t rows, std::size_t width) {
+    std::memset(x + rows * width, 0, (padded_rows(rows) - rows) * width * sizeof(T));
+  }
+
+  void norm_backward(std::size_t rows, const T* dnormed, const T* x, const T* scale, std::size_t weight, T* dx,
+                     T* g) const {
+    for (std::size_t r = 0; r < rows; ++r)
+      rms_norm_backward(dnormed + r * s_.hidden, x + r * s_.hidden, theta_ + weight, s_.hidden, scale[r],
+                        dx + r * s_.hidden, g + weight);
+  }
+
+  template <class Path>
+  void attention_backward(std::size_t rows, const block_activations<T>& a, Path path, const T* dattention,
+                          std::vector<T>& scores, T* dqkv) const {
+    const std::size_t group = s_.heads / s_.kv_heads;
+    for (std::size_t r = 0; r < rows; ++r) {
+      const std::span<const std::int32_t> keys = path(r);
+      if (scores.size() < keys.size()) scores.resize(2 * keys.size());
+      for (std::size_t h = 0; h < s_.heads; ++h) {
+        const std::size_t q = r * s_.qkv_width + h * s_.head_dim, out = r * s_.q_width + h * s_.head_dim;
+        const std::size_t k = s_.q_width + h / group * s_.head_dim, v = k + s_.kv_width;
+        attend_backward(dattention + out, a.attention.data() + out, a.log_sum.data()[r * s_.heads + h],
+                        a.qkv.data() + q, keys_values<T>{a.qkv.data() + k, a.qkv.data() + v, s_.qkv_width}, keys,
+                        s_.head_dim, attention_scale(), scores.data(), dqkv + q, dqkv + k, dqkv + v);
+      }
+    }
+  }
+
+  void qk_norm_backward(std::size_t l, std::size_t rows, const block_activations<T>& a, T* dqkv, T* g) const {
+    const layer_offsets& w = s_.layers[l];
+    std::vector<T> incoming(s_.head_dim);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t h = 0; h < s_.heads + s_.kv_heads; ++h) {
+        T* d = dqkv + r * s_.qkv_width + h * s_.head_dim;
+        std::memcpy(incoming.data(), d, s_.head_dim * sizeof(T));
+        std::memset(d, 0, s_.head_dim * sizeof(T));
+        const std::size_t weight = h < s_.heads ? w.q_norm : w.k_norm;
+        rms_norm_backward(static_cast<const T*>(incoming.data()), a.raw_qkv.data() + r * s_.qkv_width + h * s_.head_dim,
+                          theta_ + weight, s_.head_dim, a.qk_scale.data()[r * (s_.heads + s_.kv_heads) + h], d,
+                          g + weight);
+      }
+  }
+
+  const decoder_shape& s_;
+  const rope_table<T>& rope_;
+  const T* theta_;
+};
+
+}  // namespace rlvr::eigen
