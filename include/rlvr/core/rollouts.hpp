@@ -74,6 +74,21 @@ struct rollouts {
   }
 };
 
+/// The first min(count, size) rollouts. O(their tokens).
+inline rollouts head(const rollouts& r, std::size_t count) {
+  if (count >= r.size()) return r;
+  const auto n = static_cast<std::ptrdiff_t>(count), t = static_cast<std::ptrdiff_t>(r.offsets[count]);
+  rollouts out;
+  out.offsets.assign(r.offsets.begin(), r.offsets.begin() + n + 1);
+  out.tokens.assign(r.tokens.begin(), r.tokens.begin() + t);
+  out.log_probs.assign(r.log_probs.begin(), r.log_probs.begin() + t);
+  out.entropies.assign(r.entropies.begin(), r.entropies.begin() + t);
+  out.prompts.assign(r.prompts.begin(), r.prompts.begin() + n);
+  out.finished.assign(r.finished.begin(), r.finished.begin() + n);
+  if (!r.verdicts.empty()) out.verdicts.assign(r.verdicts.begin(), r.verdicts.begin() + n);
+  return out;
+}
+
 /// Groups as offsets: group g is [offsets[g], offsets[g+1]). Sizes may differ.
 struct groups {
   std::vector<std::size_t> offsets{0};
