@@ -13,7 +13,7 @@
 
 #include <rlvr/backend/decoder/config.hpp>
 #include <rlvr/backend/decoder/layout.hpp>
-#include <rlvr/backend/decoder/token_tree.hpp>
+#include <rlvr/backend/eigen/rollout_chunk.hpp>
 #include <rlvr/backend/eigen/sampling.hpp>
 #include <rlvr/backend/eigen/space.hpp>
 #include <rlvr/backend/eigen/thread_pool.hpp>
@@ -122,7 +122,7 @@ class decoder {
     token_scores out{std::vector<double>(r.tokens.size()), std::vector<double>(r.tokens.size())};
     std::vector<work_count> work(pool_.size());
     pool_.parallel_for(chunk_of.size() - 1, [&](std::size_t k, std::size_t worker) {
-      chunk& c = chunks_[worker];
+      rollout_chunk<T>& c = chunks_[worker];
       c.build(prompts, r, {}, active_, chunk_of[k], chunk_of[k + 1]);
       c.score(network(), static_cast<T>(1.0 / temperature));
       std::size_t e = 0;
@@ -155,7 +155,7 @@ class decoder {
     std::size_t turn = 0;
     bool failed = false;
     pool_.parallel_for(chunk_of.size() - 1, [&](std::size_t k, std::size_t worker) {
-      chunk& c = chunks_[worker];
+      rollout_chunk<T>& c = chunks_[worker];
       try {
         c.build(prompts, r, coefficients, active_, chunk_of[k], chunk_of[k + 1]);
         c.differentiate(network(), static_cast<T>(1.0 / temperature), static_cast<std::size_t>(theta_.size()));
@@ -182,143 +182,6 @@ class decoder {
   const work_count& last_work() const { return work_; }
 
  private:
-  /// Some rollouts, whole, as one forest of prefixes, and what one thread needs to differentiate it.
-  struct chunk {
-    rlvr::decoder::token_tree tree;
-    std::vector<std::int32_t> path_edges;  ///< edge of every token of the chunk's rollouts, in order
-    std::vector<double> log_probs, entropies;  ///< per edge
-    std::vector<T> gradient;
-    work_count work;
-
-    void build(const ragged<token>& prompts, const rollouts& r, std::span<const double> coefficients,
-               std::span<const std::size_t> active, std::size_t begin, std::size_t end) {
-      tree.clear();
-      path_edges.clear();
-      std::int32_t row = rlvr::decoder::token_tree::none;
-      for (std::size_t i = begin; i < end; ++i) {
-        const std::size_t at = active[i];
-        if (i == begin || r.prompts[at] != r.prompts[active[i - 1]]) row = tree.add_prompt(prompts[r.prompts[at]]);
-        tree.add_completion(row, r.completion(at),
-                            coefficients.empty() ? coefficients : coefficients.subspan(r.offsets[at], r.length(at)),
-                            path_edges);
-      }
-      sources.clear();
-      for (std::size_t row_index = 0; row_index < tree.rows(); ++row_index)
-        for (std::int32_t e = tree.first_edge(row_index); e != rlvr::decoder::token_tree::none;
-             e = edge(e).sibling)
-          if (edge(e).scored) {
-            sources.push_back(row_index);
-            break;
-          }
-      work = {tree.rows(), sources.size(), 0};
-      for (std::size_t i = 0; i < tree.rows(); ++i) work.attention_pairs += tree.path(i).size();
-    }
-
-    void score(const transformer<T>& net, T inverse_temperature) {
-      blocks.resize(std::max<std::size_t>(blocks.size(), 1));
-      embed(net, blocks[0]);
-      for (std::size_t l = 0; l < net.shape().layers.size(); ++l)
-        layer(net, l, blocks[0], blocks[0].input.data());
-      log_probs.assign(tree.edges().size(), 0);
-      entropies.assign(tree.edges().size(), 0);
-      for_source_blocks(net, blocks[0].input.data(), [&](std::size_t begin, std::size_t rows, const T*) {
-        T* weight = weights.resize(net.shape().vocab);
-        for (std::size_t n = 0; n < rows; ++n) {
-          T* row = logits.data() + n * net.shape().vocab;
-          const token_distribution p = softmax(row, net.shape().vocab, inverse_temperature, weight);
-          for_scored(sources[begin + n], [&](std::int32_t e) {
-            log_probs[static_cast<std::size_t>(e)] =
-                p.log_prob(static_cast<double>(row[static_cast<std::size_t>(edge(e).next)]));
-            entropies[static_cast<std::size_t>(e)] = p.entropy;
-          });
-        }
-      });
-    }
-
-    /// gradient <- sum over edges of coefficient * grad log-prob.
-    void differentiate(const transformer<T>& net, T inverse_temperature, std::size_t parameters) {
-      const std::size_t layers = net.shape().layers.size(), hidden = net.shape().hidden, vocab = net.shape().vocab;
-      const std::size_t padded = padded_rows(tree.rows());
-      blocks.resize(std::max(blocks.size(), layers + 1));
-      embed(net, blocks[0]);
-      for (std::size_t l = 0; l < layers; ++l) layer(net, l, blocks[l], blocks[l + 1].input.resize(padded * hidden));
-      gradient.assign(parameters, T{0});
-
-      T* d = dx.resize(padded * hidden);
-      std::fill_n(d, padded * hidden, T{0});
-      for_source_blocks(net, blocks[layers].input.data(), [&](std::size_t begin, std::size_t rows, const T* x) {
-        T* weight = weights.resize(vocab);
-        for (std::size_t n = 0; n < rows; ++n) {
-          T* row = logits.data() + n * vocab;
-          const token_distribution p = softmax(row, vocab, inverse_temperature, weight);
-          double sum = 0;
-          for_scored(sources[begin + n], [&](std::int32_t e) { sum += edge(e).coefficient; });
-          const T pull = static_cast<T>(-sum / p.sum) * inverse_temperature;
-          for (std::size_t v = 0; v < vocab; ++v) row[v] = pull * weight[v];
-          for_scored(sources[begin + n], [&](std::int32_t e) {
-            row[static_cast<std::size_t>(edge(e).next)] += static_cast<T>(edge(e).coefficient) * inverse_temperature;
-          });
-        }
-        std::fill_n(logits.data() + rows * vocab, (padded_rows(rows) - rows) * vocab, T{0});
-        T* dsource = dsources.resize(padded_rows(rows) * hidden);
-        net.logits_backward(logits.data(), x, normed.data(), scales.data(), rows, dnormed, dsource, gradient.data());
-        for (std::size_t n = 0; n < rows; ++n)
-          add_scaled(T{1}, static_cast<const T*>(dsource + n * hidden), d + sources[begin + n] * hidden, hidden);
-      });
-      for (std::size_t l = layers; l > 0; --l)
-        net.backward(
-            l - 1, tree.rows(), blocks[l - 1], [&](std::size_t r) { return tree.path(r); },
-            [&](std::size_t r) { return tree.position(r); }, scratch, d, gradient.data());
-      T* embedding = gradient.data() + net.shape().embedding;
-      for (std::size_t r = 0; r < tree.rows(); ++r)
-        add_scaled(T{1}, static_cast<const T*>(d + r * hidden),
-                   embedding + static_cast<std::size_t>(tree.token_at(r)) * hidden, hidden);
-    }
-
-   private:
-    const rlvr::decoder::token_tree::edge& edge(std::int32_t e) const {
-      return tree.edges()[static_cast<std::size_t>(e)];
-    }
-    template <class F>
-    void for_scored(std::size_t row, F f) const {
-      for (std::int32_t e = tree.first_edge(row); e != rlvr::decoder::token_tree::none; e = edge(e).sibling)
-        if (edge(e).scored) f(e);
-    }
-    void embed(const transformer<T>& net, block_activations<T>& a) const {
-      const std::size_t hidden = net.shape().hidden;
-      T* x = a.input.resize(padded_rows(tree.rows()) * hidden);
-      for (std::size_t r = 0; r < tree.rows(); ++r) net.embed(tree.token_at(r), x + r * hidden);
-    }
-    void layer(const transformer<T>& net, std::size_t l, block_activations<T>& a, T* out) {
-      const decoder_shape& s = net.shape();
-      net.project(l, tree.rows(), a, [&](std::size_t r) { return tree.position(r); });
-      const T* qkv = a.qkv.data();
-      net.attention(tree.rows(), a,
-                    keys_values<T>{qkv + s.q_width, qkv + s.q_width + s.kv_width, s.qkv_width},
-                    [&](std::size_t r) { return tree.path(r); }, scratch.scores);
-      net.finish(l, tree.rows(), a, out);
-    }
-    /// Gathers the rows that score something, some at a time, and computes their logits.
-    template <class F>
-    void for_source_blocks(const transformer<T>& net, const T* x, F f) {
-      const std::size_t hidden = net.shape().hidden;
-      const std::size_t block = std::max(row_tile, (std::size_t{1} << 20) / net.shape().vocab / row_tile * row_tile);
-      for (std::size_t begin = 0; begin < sources.size(); begin += block) {
-        const std::size_t rows = std::min(block, sources.size() - begin);
-        T* from = gathered.resize(padded_rows(rows) * hidden);
-        for (std::size_t n = 0; n < rows; ++n)
-          std::copy_n(x + sources[begin + n] * hidden, hidden, from + n * hidden);
-        net.logits(from, rows, normed, scales, logits);
-        f(begin, rows, from);
-      }
-    }
-
-    std::vector<std::size_t> sources;  ///< rows whose next-token distribution scores something
-    std::vector<block_activations<T>> blocks;
-    typename transformer<T>::backward_scratch scratch;
-    buffer<T> gathered, normed, scales, logits, weights, dx, dsources, dnormed;
-  };
-
   transformer<T> network() const { return transformer<T>(shape_, rope_, theta_.data()); }
 
   static void check_temperature(const char* where, double temperature) {
@@ -384,7 +247,7 @@ class decoder {
   rope_table<T> rope_;
   thread_pool pool_;
   std::vector<slice_sampler<T>> samplers_;
-  std::vector<chunk> chunks_;
+  std::vector<rollout_chunk<T>> chunks_;
   std::vector<std::uint8_t> ends_;
   std::vector<std::size_t> active_;
   work_count work_;

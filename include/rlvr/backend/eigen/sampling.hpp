@@ -16,18 +16,6 @@
 
 namespace rlvr::eigen {
 
-/// Rows that went through the layers and through the output matrix, and (row, key) pairs of attention: what the
-/// flops of a pass are counted from.
-struct work_count {
-  std::size_t rows = 0, logit_rows = 0, attention_pairs = 0;
-  work_count& operator+=(const work_count& o) {
-    rows += o.rows;
-    logit_rows += o.logit_rows;
-    attention_pairs += o.attention_pairs;
-    return *this;
-  }
-};
-
 /// Samples one slice of requests on one thread; keeps its memory from slice to slice.
 template <class T>
 class slice_sampler {

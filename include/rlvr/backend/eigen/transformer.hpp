@@ -72,6 +72,18 @@ struct decoder_shape {
   }
 };
 
+/// Rows that went through the layers and through the output matrix, and (row, key) pairs of attention: what the
+/// flops of a pass are counted from.
+struct work_count {
+  std::size_t rows = 0, logit_rows = 0, attention_pairs = 0;
+  work_count& operator+=(const work_count& o) {
+    rows += o.rows;
+    logit_rows += o.logit_rows;
+    attention_pairs += o.attention_pairs;
+    return *this;
+  }
+};
+
 /// What a block keeps of its forward pass for the backward pass. All buffers are [rows, width].
 template <class T>
 struct block_activations {
