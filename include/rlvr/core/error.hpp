@@ -1,6 +1,7 @@
 #pragma once
 /// The channel for broken preconditions: std::invalid_argument that names argument, index and value.
 
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,7 +16,13 @@ inline void append_part(std::string& out, std::string_view part) { out += part; 
 template <class T>
   requires std::is_arithmetic_v<T>
 void append_part(std::string& out, T part) {
-  out += std::to_string(part);
+  if constexpr (std::is_floating_point_v<T>) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(part));
+    out += text;
+  } else {
+    out += std::to_string(part);
+  }
 }
 
 }  // namespace detail

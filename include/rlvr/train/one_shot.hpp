@@ -2,6 +2,7 @@
 /// One-shot RLVR: one batch of rollouts, one direction, one line search.
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -109,7 +110,7 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
 
   const std::vector<sample_request> validation_requests = requests_for(validation.prompts, o.evaluation_group);
   policy_line line(policy, validation.prompts, validation_requests, o.sampling, key.fold(purpose::validation),
-                   validation.verify, direction);
+                   std::cref(validation.verify), direction);
   const direction_search_result found =
       search_direction(policy, train.prompts, base_rollouts, o.sampling.temperature, direction, line, o.search,
                        [&](search_progress p) { progress(stage::search, p.done, p.budget); });

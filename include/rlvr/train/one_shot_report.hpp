@@ -35,7 +35,7 @@ enum class one_shot_status {
   improved,             ///< an alpha beats the base on validation, and again on confirmation prompts
   not_confirmed,        ///< it does on validation, but the confirmation interval includes zero
   no_improvement,       ///< no admissible alpha beats the base on validation
-  no_signal,            ///< every group had equal rewards: there is no direction
+  no_signal,            ///< every group of the base had equal rewards, and there is no direction
   nonfinite_direction,  ///< the direction is not finite
   zero_direction,       ///< the direction moves no log-probability
   budget_spent          ///< accuracy was still rising at the last alpha that the budget allowed
@@ -86,12 +86,12 @@ struct ignore_stages {
 namespace detail {
 
 constexpr one_shot_status status_of(line_status line, double informative) {
-  if (informative == 0) return one_shot_status::no_signal;
   switch (line) {
     case line_status::improved: return one_shot_status::improved;
     case line_status::no_improvement: return one_shot_status::no_improvement;
     case line_status::nonfinite_direction: return one_shot_status::nonfinite_direction;
-    case line_status::zero_direction: return one_shot_status::zero_direction;
+    case line_status::zero_direction:
+      return informative == 0 ? one_shot_status::no_signal : one_shot_status::zero_direction;
     case line_status::budget_spent: return one_shot_status::budget_spent;
   }
   return one_shot_status::no_improvement;
