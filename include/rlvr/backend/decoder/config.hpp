@@ -16,8 +16,8 @@
 namespace rlvr::decoder {
 
 /// The shape of a Llama/Qwen decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU.
-/// model_type fixes which options are possible: llama has biases on q, k, v and o or on none; qwen2 on q, k and v;
-/// qwen3 as llama, with an RMSNorm over each head's query and key before RoPE.
+/// model_type fixes which options are possible: llama has biases on q, k, v and o or on none; qwen2 on q, k
+/// and v; qwen3 as llama, with an RMSNorm over each head's query and key before RoPE.
 struct config {
   std::string model_type = "llama";  ///< llama, qwen2 or qwen3
   std::size_t vocab_size = 0;
@@ -41,8 +41,8 @@ struct config {
   friend bool operator==(const config&, const config&) = default;
 };
 
-/// Throws input_error, naming `origin`, the field of config.json and its value, when the sizes make no decoder or
-/// the options are not those of the model_type.
+/// Throws input_error, naming `origin`, the field of config.json and its value, when the sizes make no
+/// decoder or the options are not those of the model_type.
 inline void validate(const config& c, const std::string& origin = "config") {
   const auto need = [&](bool ok, const auto&... parts) {
     if (!ok) throw input_error(concat(origin, ": ", parts...));
@@ -51,10 +51,13 @@ inline void validate(const config& c, const std::string& origin = "config") {
     need(value >= 1 && value <= largest, field, " is ", value, ", expected 1 to ", largest);
   };
   const auto below_vocab = [&](std::string_view field, token t) {
-    need(t >= 0 && static_cast<std::size_t>(t) < c.vocab_size, field, " is ", t, ", but vocab_size is ", c.vocab_size);
+    need(t >= 0 && static_cast<std::size_t>(t) < c.vocab_size, field, " is ", t, ", but vocab_size is ",
+         c.vocab_size);
   };
-  const bool llama = c.model_type == "llama", qwen2 = c.model_type == "qwen2", qwen3 = c.model_type == "qwen3";
-  need(llama || qwen2 || qwen3, "model_type \"", c.model_type, "\" is not supported (llama, qwen2 and qwen3 are)");
+  const bool llama = c.model_type == "llama", qwen2 = c.model_type == "qwen2",
+             qwen3 = c.model_type == "qwen3";
+  need(llama || qwen2 || qwen3, "model_type \"", c.model_type,
+       "\" is not supported (llama, qwen2 and qwen3 are)");
   // With these limits no product of extents overflows.
   extent("vocab_size", c.vocab_size, 1 << 24);
   extent("hidden_size", c.hidden_size, 1 << 20);
@@ -64,15 +67,17 @@ inline void validate(const config& c, const std::string& origin = "config") {
   extent("num_key_value_heads", c.kv_heads, 1 << 12);
   extent("head_dim", c.head_dim, 1 << 12);
   extent("max_position_embeddings", c.max_positions, std::size_t{1} << 31);
-  need(c.heads % c.kv_heads == 0, "num_attention_heads is ", c.heads, ", not a multiple of num_key_value_heads ",
-       c.kv_heads);
+  need(c.heads % c.kv_heads == 0, "num_attention_heads is ", c.heads,
+       ", not a multiple of num_key_value_heads ", c.kv_heads);
   need(c.head_dim % 2 == 0, "head_dim is ", c.head_dim, ", but rotary embeddings need an even one");
   need(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps), "rms_norm_eps is ", c.rms_norm_eps,
        ", expected a positive number");
-  need(c.rope_theta > 0 && std::isfinite(c.rope_theta), "rope_theta is ", c.rope_theta, ", expected a positive number");
+  need(c.rope_theta > 0 && std::isfinite(c.rope_theta), "rope_theta is ", c.rope_theta,
+       ", expected a positive number");
   need(qwen2 ? c.qkv_bias && !c.output_bias : c.qkv_bias == c.output_bias, "a ", c.model_type, " model ",
        qwen2 ? "has biases on q, k and v, and none on o" : "has biases on all of q, k, v and o, or on none");
-  need(c.qk_norm == qwen3, "a ", c.model_type, " model has ", qwen3 ? "q_norm and k_norm" : "no q_norm or k_norm");
+  need(c.qk_norm == qwen3, "a ", c.model_type, " model has ",
+       qwen3 ? "q_norm and k_norm" : "no q_norm or k_norm");
   for (token t : c.eos) below_vocab("eos_token_id", t);
   if (c.bos) below_vocab("bos_token_id", *c.bos);
   if (c.pad) below_vocab("pad_token_id", *c.pad);
@@ -80,8 +85,8 @@ inline void validate(const config& c, const std::string& origin = "config") {
 
 namespace detail {
 
-/// rope_theta and the kind of rotary scaling, from the top level, rope_scaling or rope_parameters (which newer
-/// files may key by layer type).
+/// rope_theta and the kind of rotary scaling, from the top level, rope_scaling or rope_parameters (which
+/// newer files may key by layer type).
 inline double read_rope_theta(const field_reader& fields, const std::string& origin) {
   std::optional<double> theta = fields.number("rope_theta");
   for (const char* name : {"rope_scaling", "rope_parameters"}) {
@@ -130,8 +135,8 @@ inline void refuse_sliding_windows(const field_reader& fields, const config& c) 
 
 /// Reads a config.json of a llama, qwen2 or qwen3 model. `origin` names the file in messages.
 /// Absent fields get the defaults of transformers; fields that would change the computation in a way not
-/// implemented here (scaled rotary embeddings, sliding windows, MLP biases, other activations, quantised weights)
-/// are refused by name and value. Throws input_error.
+/// implemented here (scaled rotary embeddings, sliding windows, MLP biases, other activations, quantised
+/// weights) are refused by name and value. Throws input_error.
 inline config parse_config(std::string_view json_text, const std::string& origin) {
   const nlohmann::json root = parse_json(json_text, origin);
   const detail::field_reader fields(root, origin);
@@ -141,13 +146,17 @@ inline config parse_config(std::string_view json_text, const std::string& origin
   c.model_type = *type;
   const bool qwen2 = c.model_type == "qwen2", qwen3 = c.model_type == "qwen3";
   if (c.model_type != "llama" && !qwen2 && !qwen3) fields.unsupported("model_type", *type);
-  const std::string architecture = qwen2 ? "Qwen2ForCausalLM" : qwen3 ? "Qwen3ForCausalLM" : "LlamaForCausalLM";
+  const std::string architecture = qwen2   ? "Qwen2ForCausalLM"
+                                   : qwen3 ? "Qwen3ForCausalLM"
+                                           : "LlamaForCausalLM";
   if (const nlohmann::json* a = fields.find("architectures"))
-    if (*a != nlohmann::json::array({architecture})) fields.fail("architectures", *a, "[\"" + architecture + "\"]");
+    if (*a != nlohmann::json::array({architecture}))
+      fields.fail("architectures", *a, "[\"" + architecture + "\"]");
   if (fields.text("hidden_act").value_or("silu") != "silu")
     fields.unsupported("hidden_act", *fields.find("hidden_act"));
   if (fields.flag("mlp_bias", false)) fields.unsupported("mlp_bias", true);
-  if (fields.find("quantization_config")) fields.unsupported("quantization_config", *fields.find("quantization_config"));
+  if (fields.find("quantization_config"))
+    fields.unsupported("quantization_config", *fields.find("quantization_config"));
 
   c.vocab_size = fields.required_size("vocab_size");
   c.hidden_size = fields.required_size("hidden_size");
@@ -161,8 +170,9 @@ inline config parse_config(std::string_view json_text, const std::string& origin
     c.head_dim = 128;
   } else {
     if (c.heads == 0 || c.hidden_size % c.heads != 0)
-      throw input_error(concat(origin, ": hidden_size ", c.hidden_size, " is not a multiple of num_attention_heads ",
-                               c.heads, " and there is no head_dim"));
+      throw input_error(concat(origin, ": hidden_size ", c.hidden_size,
+                               " is not a multiple of num_attention_heads ", c.heads,
+                               " and there is no head_dim"));
     c.head_dim = c.hidden_size / c.heads;
   }
   c.rms_norm_eps = fields.number("rms_norm_eps").value_or(1e-6);
@@ -182,12 +192,14 @@ inline config parse_config(std::string_view json_text, const std::string& origin
 }
 
 /// The config.json of a model of this shape, as transformers reads it; parse_config gives `c` back.
-/// torch_dtype: "float32" or "bfloat16", the element type of the weights beside it. Throws input_error for an
-/// invalid config.
+/// torch_dtype: "float32" or "bfloat16", the element type of the weights beside it.
+/// Throws input_error for an invalid config.
 inline std::string config_json(const config& c, std::string_view torch_dtype = "float32") {
   validate(c);
   const bool qwen2 = c.model_type == "qwen2", qwen3 = c.model_type == "qwen3";
-  const auto optional_token = [](const std::optional<token>& t) { return t ? nlohmann::ordered_json(*t) : nullptr; };
+  const auto optional_token = [](const std::optional<token>& t) {
+    return t ? nlohmann::ordered_json(*t) : nullptr;
+  };
   nlohmann::ordered_json out;
   out["architectures"] = {qwen2 ? "Qwen2ForCausalLM" : qwen3 ? "Qwen3ForCausalLM" : "LlamaForCausalLM"};
   out["model_type"] = c.model_type;

@@ -25,7 +25,8 @@ using file_handle = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
   throw file_error(concat("cannot ", what, " ", path.string(), ": ", std::generic_category().message(error)));
 }
 
-/// A sibling of `path` that `create` could create: create returns 0, or an errno; EEXIST asks for another name.
+/// A sibling of `path` that `create` could create.
+/// create returns 0, or an errno; EEXIST asks for another name.
 template <class F>
 std::filesystem::path create_sibling(const std::filesystem::path& path, F create) {
   for (int i = 0;; ++i) {
@@ -53,8 +54,8 @@ inline std::string read_file(const std::filesystem::path& path) {
   return out;
 }
 
-/// Replaces or creates a file: written beside it under another name, then renamed, so that nobody ever sees half of
-/// it. Throws file_error naming the path when that fails; an older file is then still there.
+/// Replaces or creates a file: written beside it under another name, then renamed, so that nobody ever sees
+/// half of it. Throws file_error naming the path when that fails; an older file is then still there.
 inline void write_file(const std::filesystem::path& path, std::string_view bytes) {
   detail::file_handle file(nullptr, &std::fclose);
   const std::filesystem::path aside = detail::create_sibling(path, [&](const std::filesystem::path& name) {
@@ -78,15 +79,18 @@ inline void write_file(const std::filesystem::path& path, std::string_view bytes
 /// An output folder that appears whole or not at all: fill path(), then commit().
 class staged_folder {
  public:
-  /// Creates an empty folder beside `target`, and the parents of both. `entries` are the names that will be written
-  /// into it: an older folder at `target` is replaced only if it holds nothing else, so that no stranger's file is
-  /// ever lost. Throws input_error when it does or when target is not a folder, file_error when the world fails.
+  /// Creates an empty folder beside `target`, and the parents of both. `entries` are the names that will be
+  /// written into it: an older folder at `target` is replaced only if it holds nothing else, so that no
+  /// stranger's file is ever lost. Throws input_error when it does or when target is not a folder, file_error
+  /// when the world fails.
   staged_folder(const std::filesystem::path& target, std::vector<std::string> entries)
       : entries_(std::move(entries)) {
     std::error_code error;
-    target_ = std::filesystem::weakly_canonical(target, error);  // follows links, drops a trailing slash
+    // Follows links, so that the folder behind a link is replaced and not the link.
+    if (!target.empty())
+      target_ = std::filesystem::weakly_canonical(std::filesystem::absolute(target), error);
     if (error || target.empty()) throw input_error(concat("not a folder name: \"", target.string(), "\""));
-    if (!target_.has_filename()) target_ = target_.parent_path();
+    if (!target_.has_filename()) target_ = target_.parent_path();  // a trailing slash
     check_replaceable();
     std::filesystem::create_directories(target_.parent_path(), error);
     if (error) detail::fail_io("create", target_.parent_path(), error.value());

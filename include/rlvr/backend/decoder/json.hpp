@@ -20,8 +20,8 @@
 namespace rlvr::decoder {
 
 /// Parses one JSON value. `origin` names the source in messages.
-/// Throws input_error when the text is not JSON in UTF-8, an object has a key twice, or it nests deeper than 128.
-/// Linear in the text.
+/// Throws input_error when the text is not JSON in UTF-8, an object has a key twice, or it nests deeper than
+/// 128. Linear in the text.
 inline nlohmann::json parse_json(std::string_view text, const std::string& origin) {
   using event = nlohmann::json::parse_event_t;
   constexpr int deepest = 128;
@@ -51,7 +51,8 @@ namespace detail {
 /// Typed access to the fields of a JSON object; null counts as absent.
 class field_reader {
  public:
-  field_reader(const nlohmann::json& object, std::string origin) : object_(object), origin_(std::move(origin)) {
+  field_reader(const nlohmann::json& object, std::string origin)
+      : object_(object), origin_(std::move(origin)) {
     if (!object.is_object()) throw input_error(origin_ + ": not a JSON object");
   }
 

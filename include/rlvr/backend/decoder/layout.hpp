@@ -11,10 +11,10 @@
 
 namespace rlvr::decoder {
 
-/// The named tensors of a decoder, one behind the other, with the names that Hugging Face files use. Linear maps are
-/// [out, in] row-major. Within a layer q_proj, k_proj, v_proj lie side by side and form one
-/// [(heads + 2 kv_heads) head_dim, hidden_size] matrix (and their biases one vector); gate_proj and up_proj form one
-/// [2 intermediate_size, hidden_size] matrix. With tied embeddings there is no lm_head.weight.
+/// The named tensors of a decoder, one behind the other, with the names that Hugging Face files use. Linear
+/// maps are [out, in] row-major. Within a layer q_proj, k_proj, v_proj lie side by side and form one
+/// [(heads + 2 kv_heads) head_dim, hidden_size] matrix (and their biases one vector); gate_proj and up_proj
+/// form one [2 intermediate_size, hidden_size] matrix. With tied embeddings there is no lm_head.weight.
 /// Throws input_error for an invalid config. O(layers).
 inline std::vector<tensor_slot> layout(const config& c) {
   validate(c);

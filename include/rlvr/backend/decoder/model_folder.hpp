@@ -26,8 +26,8 @@ struct model_files {
   std::vector<float> parameters;  ///< in the order of layout(cfg)
 };
 
-/// The shape of the model in a folder; the eos tokens of a generation_config.json win over those of config.json.
-/// Throws input_error when a file is missing, damaged JSON, or describes another kind of model.
+/// The shape of the model in a folder; the eos tokens of a generation_config.json win over those of
+/// config.json. Throws input_error when a file is missing, damaged JSON, or describes another kind of model.
 inline config load_config(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json", generation = folder / "generation_config.json";
   config c = parse_config(read_file(path), path.string());
@@ -40,7 +40,8 @@ inline config load_config(const std::filesystem::path& folder) {
   return c;
 }
 
-/// The character tokenizer in a folder. Throws input_error when a file is missing or it is another kind of tokenizer.
+/// The character tokenizer in a folder.
+/// Throws input_error when a file is missing or the tokenizer is of another kind.
 inline char_tokenizer load_tokenizer(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "tokenizer.json", config = folder / "tokenizer_config.json";
   return parse_tokenizer(read_file(path), path.string(), read_file(config), config.string());
@@ -48,8 +49,9 @@ inline char_tokenizer load_tokenizer(const std::filesystem::path& folder) {
 
 /// Copies the tensors of a safetensors file into layout order; float or double.
 /// With tied embeddings lm_head.weight may be in the file if it equals the embeddings.
-/// Throws input_error naming the tensor when one is missing, not part of the layout, of another shape or of a dtype that
-/// is not F64, F32, F16 or BF16; file_error when the file is damaged. `origin` names the file in messages.
+/// Throws input_error naming the tensor when one is missing, not part of the layout, of another shape or of a
+/// dtype that is not F64, F32, F16 or BF16; file_error when the file is damaged.
+/// `origin` names the file in messages.
 template <std::floating_point T>
 std::vector<T> parse_parameters(std::span<const char> file, const config& c, const std::string& origin) {
   const safetensors_view view(file, origin);
@@ -78,7 +80,8 @@ std::vector<T> parse_parameters(std::span<const char> file, const config& c, con
   }
   if (known != view.tensors().size())
     for (const stored_tensor& t : view.tensors())
-      if (&t != head && std::none_of(slots.begin(), slots.end(), [&](const auto& s) { return s.name == t.name; }))
+      if (&t != head &&
+          std::none_of(slots.begin(), slots.end(), [&](const auto& s) { return s.name == t.name; }))
         throw input_error(concat(origin, ": tensor ", t.name, " is not part of a ", c.model_type,
                                  " model with this config.json"));
 
@@ -89,7 +92,8 @@ std::vector<T> parse_parameters(std::span<const char> file, const config& c, con
     std::vector<T> copy(head->size());
     view.read(*head, std::span<T>(copy));
     if (!std::equal(copy.begin(), copy.end(), parameters.begin()))
-      throw input_error(origin + ": lm_head.weight differs from model.embed_tokens.weight, but config.json ties them");
+      throw input_error(origin +
+                        ": lm_head.weight differs from model.embed_tokens.weight, but config.json ties them");
   }
   return parameters;
 }
@@ -123,17 +127,19 @@ inline std::vector<std::string> model_file_names() {
 }
 
 /// Writes the files of a model into an existing folder, such as one inside a staged_folder.
-/// Throws std::invalid_argument when parameters do not fit the config, file_error when a file cannot be written.
+/// Throws std::invalid_argument when parameters do not fit the config,
+/// file_error when a file cannot be written.
 template <std::floating_point T>
 void write_model(const std::filesystem::path& folder, const config& c, const char_tokenizer& tokenizer,
                  std::span<const T> parameters, storage as) {
   const std::vector<tensor_slot> slots = layout(c);
-  require(parameters.size() == parameter_count(slots), "write_model: ", parameters.size(), " parameters, but the config has ",
-          parameter_count(slots));
+  require(parameters.size() == parameter_count(slots), "write_model: ", parameters.size(),
+          " parameters, but the config has ", parameter_count(slots));
   require(tokenizer.size() <= c.vocab_size, "write_model: the tokenizer has ", tokenizer.size(),
           " tokens, but vocab_size is ", c.vocab_size);
   write_file(folder / "config.json", config_json(c, as == storage::f32 ? "float32" : "bfloat16"));
-  write_file(folder / "model.safetensors", write_safetensors(std::span<const tensor_slot>(slots), parameters, as));
+  write_file(folder / "model.safetensors",
+             write_safetensors(std::span<const tensor_slot>(slots), parameters, as));
   write_file(folder / "tokenizer.json", tokenizer_json(tokenizer));
   write_file(folder / "tokenizer_config.json", tokenizer_config_json(tokenizer, c.max_positions));
 }

@@ -23,9 +23,9 @@ struct prompt_file {
   std::size_t size() const { return prompts.size(); }
 };
 
-/// Reads JSON lines. Blank lines and other fields are ignored. An answer is a string or a number, which stands for its
-/// shortest JSON text. `origin` names the file in messages.
-/// Throws input_error naming file and line when a line is not a JSON object with both fields, or there is none.
+/// Reads JSON lines. Blank lines and other fields are ignored. An answer is a string or a number, which
+/// stands for its shortest JSON text. `origin` names the file in messages. Throws input_error naming file and
+/// line when a line is not a JSON object with both fields, or there is none.
 inline prompt_file parse_prompts(std::string_view text, const std::string& origin) {
   prompt_file out;
   std::size_t number = 0;
@@ -57,7 +57,8 @@ inline prompt_file parse_prompts(std::string_view text, const std::string& origi
   return out;
 }
 
-/// parse_prompts of a file. Throws input_error also when there is no such file, file_error when it cannot be read.
+/// parse_prompts of a file.
+/// Throws input_error also when there is no such file, file_error when it cannot be read.
 inline prompt_file read_prompts(const std::filesystem::path& path) {
   return parse_prompts(read_file(path), path.string());
 }

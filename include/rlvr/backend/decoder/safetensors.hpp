@@ -1,9 +1,10 @@
 #pragma once
 /// Reading and writing safetensors: named arrays in one file.
 ///
-/// A file is a 64-bit little-endian length N, N bytes of JSON, and the data. Everything the reader returns has been
-/// checked: the tensors cover the data without holes or overlap, and each is as long as its dtype and shape say.
-/// Source: huggingface/safetensors, safetensors/src/tensor.rs (the same files are accepted and rejected).
+/// A file is a 64-bit little-endian length N, N bytes of JSON, and the data. Everything the reader returns
+/// has been checked: the tensors cover the data without holes or overlap, and each is as long as its dtype
+/// and shape say. Source: huggingface/safetensors, safetensors/src/tensor.rs (the same files are accepted and
+/// rejected).
 
 #include <algorithm>
 #include <bit>
@@ -45,9 +46,12 @@ struct stored_tensor {
 };
 
 /// The float of a bfloat16 and of an IEEE half; exact.
-inline float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+inline float from_bf16(std::uint16_t bits) {
+  return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
 inline float from_f16(std::uint16_t bits) {
-  const std::uint32_t sign = (bits & 0x8000u) << 16, exponent = (bits >> 10) & 0x1fu, fraction = bits & 0x3ffu;
+  const std::uint32_t sign = (bits & 0x8000u) << 16, exponent = (bits >> 10) & 0x1fu,
+                      fraction = bits & 0x3ffu;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
   if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
   const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // zero or subnormal
@@ -71,7 +75,8 @@ class safetensors_view {
     if (file.size() < prefix) damaged("shorter than the 8 bytes of the header length");
     std::uint64_t header = 0;
     std::memcpy(&header, file.data(), prefix);
-    if (header > longest_header) damaged("header of ", header, " bytes, at most ", longest_header, " are allowed");
+    if (header > longest_header)
+      damaged("header of ", header, " bytes, at most ", longest_header, " are allowed");
     if (header > file.size() - prefix) damaged("header of ", header, " bytes goes past the end of the file");
     read_header({file.data() + prefix, static_cast<std::size_t>(header)});
     data_ = file.subspan(prefix + static_cast<std::size_t>(header));
@@ -127,10 +132,10 @@ class safetensors_view {
   /// Bits of an element, or 0 for an unknown dtype.
   static std::size_t bits_of(std::string_view dtype) {
     static constexpr std::pair<std::string_view, std::size_t> table[] = {
-        {"F32", 32},     {"BF16", 16},       {"F16", 16},        {"F64", 64},     {"BOOL", 8},    {"F4", 4},
-        {"F6_E2M3", 6},  {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},       {"F8_E5M2", 8}, {"F8_E4M3", 8},
-        {"F8_E8M0", 8},  {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},     {"U16", 16},    {"I32", 32},
-        {"U32", 32},     {"C64", 64},        {"I64", 64},        {"U64", 64}};
+        {"F32", 32},    {"BF16", 16},       {"F16", 16},        {"F64", 64}, {"BOOL", 8},    {"F4", 4},
+        {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8},
+        {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16},    {"I32", 32},
+        {"U32", 32},    {"C64", 64},        {"I64", 64},        {"U64", 64}};
     for (const auto& [name, bits] : table)
       if (name == dtype) return bits;
     return 0;
@@ -197,7 +202,8 @@ class safetensors_view {
       for (std::size_t extent : t.shape) elements = product(t, elements, extent);
       bits = product(t, elements, bits);
       if (bits % 8 != 0 || t.end - t.begin != bits / 8)
-        damaged("tensor ", t.name, " has ", t.end - t.begin, " bytes, but dtype and shape need ", bits, " bits");
+        damaged("tensor ", t.name, " has ", t.end - t.begin, " bytes, but dtype and shape need ", bits,
+                " bits");
       covered = t.end;
     }
     if (covered != data_.size())
@@ -219,9 +225,10 @@ class safetensors_view {
 /// The element type that parameters are written in.
 enum class storage { f32, bf16 };
 
-/// The bytes of a safetensors file that holds the parameters under the names of their slots, rounded to nearest even.
-/// slots cover parameters without gaps. The tensors lie in the order of their names and the data begins at a multiple
-/// of 8 bytes, as other writers do it. Throws std::invalid_argument when a slot goes past the parameters.
+/// The bytes of a safetensors file that holds the parameters under the names of their slots, rounded to
+/// nearest even. slots cover parameters without gaps. The tensors lie in the order of their names and the
+/// data begins at a multiple of 8 bytes, as other writers do it. Throws std::invalid_argument when a slot
+/// goes past the parameters.
 template <std::floating_point T>
 std::string write_safetensors(std::span<const tensor_slot> slots, std::span<const T> parameters, storage as) {
   std::vector<const tensor_slot*> sorted;
@@ -238,7 +245,8 @@ std::string write_safetensors(std::span<const tensor_slot> slots, std::span<cons
   for (const tensor_slot* s : sorted) {
     const std::size_t begin = end;
     end += s->size() * width;
-    header[s->name] = {{"dtype", as == storage::f32 ? "F32" : "BF16"}, {"shape", s->shape}, {"data_offsets", {begin, end}}};
+    header[s->name] = {
+        {"dtype", as == storage::f32 ? "F32" : "BF16"}, {"shape", s->shape}, {"data_offsets", {begin, end}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <initializer_list>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -46,19 +47,24 @@ inline code_point decode_utf8(std::string_view text, std::size_t at) {
 
 }  // namespace detail
 
-/// Text as one token per Unicode code point, plus special tokens (end of sequence, padding, ...) that have no text.
+/// Text as one token per Unicode code point, plus special tokens (end of sequence, padding) without text.
 class char_tokenizer {
  public:
-  /// The usual numbering: pad is 0, eos is 1, and the characters of `characters` (UTF-8) follow in their order.
-  /// Throws input_error as below.
+  /// The usual numbering: pad is 0, eos is 1, and the characters of `characters` (UTF-8) follow in their
+  /// order. Throws input_error as below.
   explicit char_tokenizer(std::string_view characters)
       : char_tokenizer(number(characters), {0, 1}, 1, token{0}) {}
 
   /// pieces[i] is the text of token i: one character, or the name of a special token, such as "<eos>".
   /// eos and pad (which may be the same) are among the specials.
-  /// Throws input_error when a piece is not one character, is there twice, or a special token is out of range.
-  char_tokenizer(std::vector<std::string> pieces, std::vector<token> specials, token eos, std::optional<token> pad)
-      : pieces_(std::move(pieces)), specials_(std::move(specials)), special_(pieces_.size()), eos_(eos), pad_(pad) {
+  /// Throws input_error when a piece is not one character or is there twice, or a special token is no piece.
+  char_tokenizer(std::vector<std::string> pieces, std::vector<token> specials, token eos,
+                 std::optional<token> pad)
+      : pieces_(std::move(pieces)),
+        specials_(std::move(specials)),
+        special_(pieces_.size()),
+        eos_(eos),
+        pad_(pad) {
     ascii_.fill(-1);
     for (const token t : specials_) {
       if (!in_range(t)) fail("special token ", t, " is not one of ", size(), " tokens");
@@ -72,7 +78,8 @@ class char_tokenizer {
       const auto [other, fresh] = seen.emplace(pieces_[i], i);
       if (!fresh) fail("tokens ", other->second, " and ", i, " are both \"", pieces_[i], "\"");
       if (special_[i]) continue;
-      const detail::code_point c = pieces_[i].empty() ? detail::code_point{} : detail::decode_utf8(pieces_[i], 0);
+      const detail::code_point c =
+          pieces_[i].empty() ? detail::code_point{} : detail::decode_utf8(pieces_[i], 0);
       if (c.length == 0 || c.length != pieces_[i].size())
         fail("token ", i, " is \"", pieces_[i], "\", expected one character");
       if (c.value < ascii_.size())
@@ -90,9 +97,10 @@ class char_tokenizer {
   const std::string& piece(std::size_t i) const { return pieces_[i]; }
   bool is_special(token t) const { return in_range(t) && special_[static_cast<std::size_t>(t)]; }
 
-  /// The tokens of a text; no special token is added. Throws input_error naming the first character that is not in
-  /// the vocabulary and its position (in characters, from 0), bytes that are not UTF-8, or the name of a special token
-  /// (which other readers of the tokenizer.json would turn into that token). Linear in the text.
+  /// The tokens of a text; no special token is added. Throws input_error naming the first character that is
+  /// not in the vocabulary and its position (in characters, from 0), bytes that are not UTF-8, or the name of
+  /// a special token (which other readers of the tokenizer.json would turn into that token).
+  /// Linear in the text.
   std::vector<token> encode(std::string_view text) const {
     for (const token t : specials_)
       if (text.find(piece(static_cast<std::size_t>(t))) != text.npos)
@@ -101,13 +109,16 @@ class char_tokenizer {
     out.reserve(text.size());
     for (std::size_t at = 0; at < text.size();) {
       const detail::code_point c = detail::decode_utf8(text, at);
-      if (c.length == 0) throw input_error(concat("bytes that are not UTF-8 at position ", out.size(), " of the text"));
+      if (c.length == 0)
+        throw input_error(concat("bytes that are not UTF-8 at position ", out.size(), " of the text"));
       const token t = find(c.value);
       if (t < 0) {
         char name[16];
         std::snprintf(name, sizeof name, "U+%04X", static_cast<unsigned>(c.value));
-        const std::string shown = c.value < 0x20 || c.value == 0x7F ? "" : concat(" '", text.substr(at, c.length), "'");
-        throw input_error(concat("unknown character", shown, " (", name, ") at position ", out.size(), " of the text"));
+        const std::string shown =
+            c.value < 0x20 || c.value == 0x7F ? "" : concat(" '", text.substr(at, c.length), "'");
+        throw input_error(
+            concat("unknown character", shown, " (", name, ") at position ", out.size(), " of the text"));
       }
       out.push_back(t);
       at += c.length;
@@ -162,13 +173,21 @@ class char_tokenizer {
 };
 
 /// The tokenizer.json of a character tokenizer: BPE without merges, fused on decoding.
+/// AutoTokenizer of transformers 4.57 and 5 reads it beside llama and qwen3 models. Beside qwen2 models
+/// transformers 5 takes Qwen2Tokenizer whatever the files say, which drops spaces and all that is not ASCII;
+/// there PreTrainedTokenizerFast.from_pretrained reads the same folder right.
 inline std::string tokenizer_json(const char_tokenizer& t) {
   nlohmann::ordered_json vocab = nlohmann::ordered_json::object(), added = nlohmann::ordered_json::array();
   for (std::size_t i = 0; i < t.size(); ++i) vocab[t.piece(i)] = i;
   for (std::size_t i = 0; i < t.size(); ++i)
     if (t.is_special(static_cast<token>(i)))
-      added.push_back({{"id", i}, {"content", t.piece(i)}, {"single_word", false}, {"lstrip", false},
-                       {"rstrip", false}, {"normalized", false}, {"special", true}});
+      added.push_back({{"id", i},
+                       {"content", t.piece(i)},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
+                       {"normalized", false},
+                       {"special", true}});
   nlohmann::ordered_json out;
   out["version"] = "1.0";
   for (const char* absent : {"truncation", "padding"}) out[absent] = nullptr;
@@ -197,8 +216,8 @@ inline std::string tokenizer_config_json(const char_tokenizer& t, std::size_t ma
 }
 
 /// Reads both files. Anything that would make tokens other than single characters (merges, a normalizer, a
-/// pre-tokenizer, prefixes, tokens added by a post-processor, ...) is refused. The origins name the files in messages.
-/// Throws input_error.
+/// pre-tokenizer, prefixes, tokens added by a post-processor, ...) is refused. The origins name the files in
+/// messages. Throws input_error.
 inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std::string& tokenizer_origin,
                                       std::string_view config_text, const std::string& config_origin) {
   using nlohmann::json;
@@ -206,7 +225,8 @@ inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std
     throw input_error(concat(tokenizer_origin, ": not a character tokenizer: ", parts...));
   };
   const json root = parse_json(tokenizer_text, tokenizer_origin);
-  if (!root.is_object() || !root.contains("model") || !root["model"].is_object()) refuse("no object \"model\"");
+  if (!root.is_object() || !root.contains("model") || !root["model"].is_object())
+    refuse("no object \"model\"");
   // A field that must be absent or one of the given values.
   const auto neutral = [&](const json& object, const char* field, std::initializer_list<json> allowed) {
     const json value = object.value(field, json());
@@ -215,10 +235,15 @@ inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std
       if (value == a) return;
     refuse(field, " is ", value.dump());
   };
-  for (const char* field : {"truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"})
-    neutral(root, field, {});
+  for (const char* field : {"truncation", "padding", "normalizer", "pre_tokenizer"}) neutral(root, field, {});
+  // The one that adds nothing, which transformers 5 saves.
+  neutral(root, "post_processor",
+          {json::parse(R"({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+             "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+             "special_tokens": {}})")});
   const json& model = root["model"];
-  if (model.value("type", json()) != "BPE") refuse("the model's type is ", model.value("type", json()).dump());
+  if (model.value("type", json()) != "BPE")
+    refuse("the model's type is ", model.value("type", json()).dump());
   if (root.value("decoder", json()) != json{{"type", "Fuse"}})
     refuse("decoder is ", root.value("decoder", json()).dump());
   neutral(model, "dropout", {});
@@ -229,7 +254,7 @@ inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std
   if (!model.value("merges", json::array()).empty()) refuse("it has merges");
   if (!model.contains("vocab") || !model["vocab"].is_object()) refuse("no object \"vocab\"");
 
-  std::unordered_map<std::string, std::size_t> ids;
+  std::map<std::string, std::size_t> ids;
   const auto add = [&](const std::string& piece, const json& id) {
     if (!id.is_number_unsigned()) refuse("token \"", piece, "\" has id ", id.dump());
     const auto [it, fresh] = ids.emplace(piece, id.get<std::size_t>());
@@ -240,7 +265,8 @@ inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std
   const json added = root.value("added_tokens", json::array());
   if (!added.is_array()) refuse("added_tokens is not a list");
   for (const json& entry : added) {
-    if (!entry.is_object() || !entry.value("content", json()).is_string() || entry.value("special", json()) != true)
+    if (!entry.is_object() || !entry.value("content", json()).is_string() ||
+        entry.value("special", json()) != true)
       refuse("added token ", entry.dump(), " is not a special token");
     for (const char* field : {"single_word", "lstrip", "rstrip"}) neutral(entry, field, {false});
     add(entry["content"].get<std::string>(), entry.value("id", json()));
@@ -248,16 +274,21 @@ inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std
   }
   std::vector<std::string> pieces(ids.size());
   for (const auto& [piece, id] : ids) {
-    if (id >= pieces.size()) refuse("token \"", piece, "\" has id ", id, ", but there are ", pieces.size(), " tokens");
+    if (id >= pieces.size())
+      refuse("token \"", piece, "\" has id ", id, ", but there are ", pieces.size(), " tokens");
     if (!pieces[id].empty()) refuse("tokens \"", pieces[id], "\" and \"", piece, "\" have the same id ", id);
     pieces[id] = piece;
   }
 
   const json config = parse_json(config_text, config_origin);
-  const auto refuse_config = [&](const auto&... parts) { throw input_error(concat(config_origin, ": ", parts...)); };
+  const auto refuse_config = [&](const auto&... parts) {
+    throw input_error(concat(config_origin, ": ", parts...));
+  };
   if (!config.is_object()) refuse_config("not a JSON object");
-  for (const char* field : {"add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces"})
-    if (config.value(field, json(false)) == true) refuse_config(field, " is true, which a character tokenizer has not");
+  for (const char* field :
+       {"add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces"})
+    if (config.value(field, json(false)) == true)
+      refuse_config(field, " is true, which a character tokenizer has not");
   const json type = config.value("tokenizer_class", json());
   if (!type.is_null() && type != "PreTrainedTokenizerFast" && type != "TokenizersBackend")
     refuse_config("tokenizer_class ", type.dump(), " is not supported (PreTrainedTokenizerFast is)");
@@ -269,10 +300,10 @@ inline char_tokenizer parse_tokenizer(std::string_view tokenizer_text, const std
       refuse_config(field, " is ", value.dump(), ", which is not a token");
     return static_cast<token>(ids[value.get<std::string>()]);
   };
-  const std::optional<token> eos = named("eos_token");
+  const std::optional<token> eos = named("eos_token"), pad = named("pad_token");
   if (!eos) refuse_config("no eos_token");
   try {
-    return char_tokenizer(std::move(pieces), std::move(specials), *eos, named("pad_token"));
+    return char_tokenizer(std::move(pieces), std::move(specials), *eos, pad);
   } catch (const input_error& e) {
     throw input_error(concat(tokenizer_origin, ": ", std::string_view(e.what())));
   }

@@ -1,0 +1,190 @@
+#pragma once
+/// The laws of parameterised and differentiable.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <rlvr/core/error.hpp>
+#include <rlvr/core/policy.hpp>
+#include <rlvr/core/random.hpp>
+#include <rlvr/laws/report.hpp>
+#include <rlvr/laws/sampler.hpp>
+
+namespace rlvr::laws {
+
+/// Tries assignment and its restoration. `fill` as for vector_space_laws. The parameters are what they were
+/// when the function returns, if the policy keeps its promises.
+template <parameterised P, class Fill>
+violations parameterised_laws(P& policy, const Fill& fill, const law_options& options = {}) {
+  report out(options);
+  const auto space = [&]() -> decltype(auto) { return policy.space(); };
+  using S = space_t<P>;
+  const vector_t<S> origin = copy_of(space(), policy.parameters());
+  vector_t<S> x = space().zero(), d = space().zero();
+  fill(x, 0);
+  fill(d, 1);
+  const vector_t<S>* const address = &policy.parameters();
+
+  policy.assign(x);
+  out.same(space(), policy.parameters(), x, "assign: parameters <- theta, bit for bit");
+  for (double alpha : {0.0, 0.5, -2.0}) {
+    vector_t<S> expected = copy_of(space(), x);
+    space().axpy(alpha, d, expected);
+    policy.assign(x, alpha, d);
+    out.near(space(), policy.parameters(), expected, norm(space(), x) + norm(space(), d),
+             "assign: parameters <- theta + alpha direction");
+  }
+  policy.assign(x, 0.0, d);
+  out.same(space(), policy.parameters(), x, "assign: alpha = 0 gives theta, bit for bit");
+  out.check(&policy.parameters() == address, "parameters: the reference stays valid");
+
+  policy.assign(origin);
+  {
+    scoped_parameters<P> scope(policy);
+    scope.move_along(1.0, d);
+  }
+  out.same(space(), policy.parameters(), origin, "scoped_parameters: puts the parameters back, bit for bit");
+  return out.take();
+}
+
+struct differentiable_options {
+  double tolerance = 1e-10;  ///< for results that are equal in exact arithmetic
+  double step = 1e-2;        ///< h |d| of the finite difference, an absolute length in parameter space
+  double step_tolerance =
+      1e-6;  ///< for it, relative to |g| |d|; its error is of order h^4, plus rounding / h
+};
+
+/// Tries what differentiable promises, on rollouts r of at least two rollouts (they need not be the policy's
+/// own): adds to g, twice adds twice, linear in the coefficients, zero coefficients give exactly nothing, any
+/// split of the batch gives the same, and the gradient of sum_t c_t log pi_t is what a five-point finite
+/// difference of `score` along a direction says it is. The parameters are what they were when the function
+/// returns.
+template <class P>
+requires differentiable<P> && scorer<P> violations
+differentiable_laws(P& policy, const ragged<token>& prompts, const rollouts& r, double temperature,
+                    const differentiable_options& options = {}) {
+  using S = space_t<P>;
+  report out({options.tolerance});
+  const auto space = [&]() -> decltype(auto) { return policy.space(); };
+  const vector_t<S> origin = copy_of(space(), policy.parameters());
+  const std::size_t T = r.tokens.size();
+
+  const auto random_coefficients = [&](std::uint64_t which) {
+    std::vector<double> c(T);
+    for (std::size_t t = 0; t < T; ++t) c[t] = 2 * random_key(which).uniform(t) - 1;
+    return c;
+  };
+  const auto score_sum = [&](const rollouts& batch, std::span<const double> c) {
+    vector_t<S> g = space().zero();
+    policy.accumulate_score(prompts, batch, c, temperature, g);
+    return g;
+  };
+  const std::vector<double> c1 = random_coefficients(1), c2 = random_coefficients(2);
+  const vector_t<S> s1 = score_sum(r, c1), s2 = score_sum(r, c2);
+  const double n1 = norm(space(), s1), n2 = norm(space(), s2);
+  out.check(n1 > 0 && n2 > 0, "gradient: is not zero for random coefficients");
+
+  {
+    vector_t<S> g = copy_of(space(), s2), expected = copy_of(space(), s2);
+    policy.accumulate_score(prompts, r, c1, temperature, g);
+    space().axpy(1.0, s1, expected);
+    out.near(space(), g, expected, n1 + n2, "accumulate: adds to g");
+  }
+  {
+    vector_t<S> g = copy_of(space(), s1), expected = copy_of(space(), s1);
+    policy.accumulate_score(prompts, r, c1, temperature, g);
+    space().scale(2.0, expected);
+    out.near(space(), g, expected, n1, "accumulate: calling twice gives 2 g");
+  }
+  {
+    std::vector<double> c(T);
+    for (std::size_t t = 0; t < T; ++t) c[t] = 3 * c1[t] - 0.5 * c2[t];
+    vector_t<S> expected = copy_of(space(), s1);
+    space().scale(3.0, expected);
+    space().axpy(-0.5, s2, expected);
+    out.near(space(), score_sum(r, c), expected, 3 * n1 + n2, "linear: 3 c - c'/2 gives 3 g - g'/2");
+  }
+  {
+    vector_t<S> g = copy_of(space(), s1);
+    policy.accumulate_score(prompts, r, std::vector<double>(T, 0.0), temperature, g);
+    out.same(space(), g, s1, "zero coefficients: contribute exactly nothing");
+  }
+  for (std::size_t cut = 0; cut <= r.size(); ++cut) {
+    const std::size_t at = r.offsets[cut];
+    vector_t<S> g = space().zero();
+    policy.accumulate_score(prompts, slice(r, 0, cut), std::span(c1).first(at), temperature, g);
+    const vector_t<S> head = copy_of(space(), g);
+    policy.accumulate_score(prompts, slice(r, cut, r.size()), std::span(c1).subspan(at), temperature, g);
+    out.near(space(), g, s1, n1, concat("sum: batch cut before rollout ", cut));
+
+    std::vector<double> masked = c1;
+    for (std::size_t t = at; t < T; ++t) masked[t] = 0;
+    out.near(space(), score_sum(r, masked), head, n1,
+             concat("zero coefficients: rollouts from ", cut, " on masked instead of left out"));
+  }
+  {
+    vector_t<S> g = space().zero();
+    for (std::size_t i = r.size(); i-- > 0;)
+      policy.accumulate_score(prompts, slice(r, i, i + 1), std::span(c1).subspan(r.offsets[i], r.length(i)),
+                              temperature, g);
+    out.near(space(), g, s1, n1, "sum: one rollout at a time, backwards");
+  }
+  out.same(space(), policy.parameters(), origin, "parameters: accumulate_score leaves them alone");
+
+  // d/dh sum_t c_t log pi_t(theta + h d) at h = 0 is <g, d>.
+  {
+    vector_t<S> d = copy_of(space(), s1);
+    space().scale(1 / n1, d);
+    space().axpy(1 / n2, s2, d);
+    const double length = norm(space(), d);
+    const auto objective = [&](double h) {
+      policy.assign(origin, h / length, d);
+      const token_scores scores = policy.score(prompts, r, temperature);
+      double sum = 0;
+      for (std::size_t t = 0; t < T; ++t) sum += c1[t] * scores.log_probs[t];
+      return sum;
+    };
+    const double h = options.step;
+    const double slope =
+        (8 * (objective(h) - objective(-h)) - (objective(2 * h) - objective(-2 * h))) / (12 * h);
+    policy.assign(origin);
+    const double expected = space().dot(s1, d) / length;
+    if (!(std::fabs(slope - expected) <= options.step_tolerance * n1))
+      out.fail(concat("gradient: finite difference of the log-probs is ", report::text(slope), ", <g, d> is ",
+                      report::text(expected)));
+    out.same(space(), policy.parameters(), origin, "parameters: restored after assignment");
+  }
+
+  // Errors leave g as it is.
+  vector_t<S> g = copy_of(space(), s1);
+  const auto rejects = [&](const std::vector<double>& c, std::string_view law) {
+    out.rejects([&] { policy.accumulate_score(prompts, r, c, temperature, g); }, law);
+    out.same(space(), g, s1, concat(law, ": leaves g as it is"));
+  };
+  rejects(std::vector<double>(T + 1, 1.0), "errors: a coefficient too many");
+  rejects(std::vector<double>(T - 1, 1.0), "errors: a coefficient too few");
+  for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    std::vector<double> c = c1;
+    c.back() = bad;
+    rejects(c, "errors: a coefficient that is not finite");
+  }
+  return out.take();
+}
+
+/// Test vectors out of the policy's own gradients, for spaces that the host cannot write to: a `fill` for
+/// vector_space_laws and parameterised_laws. The rollouts need tokens enough that their scores are
+/// independent.
+template <differentiable P>
+auto score_fill(P& policy, const ragged<token>& prompts, const rollouts& r, double temperature = 1.0) {
+  return [&policy, &prompts, &r, temperature](parameters_t<P>& v, std::size_t index) {
+    std::vector<double> c(r.tokens.size());
+    for (std::size_t t = 0; t < c.size(); ++t) c[t] = 2 * random_key(100 + index).uniform(t) - 1;
+    policy.accumulate_score(prompts, r, c, temperature, v);
+  };
+}
+
+}  // namespace rlvr::laws

@@ -1,0 +1,76 @@
+#pragma once
+/// Ragged rows as padded [B, T] arrays, the shape of batches in Python, and back.
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+#include <vector>
+
+#include <xtensor/xtensor.hpp>
+
+#include <rlvr/core/error.hpp>
+#include <rlvr/core/ragged.hpp>
+
+namespace rlvr {
+
+/// B rows padded on the right to the longest of them, T = max length.
+template <class T>
+struct padded {
+  xt::xtensor<T, 2> values;   ///< [B, T]
+  xt::xtensor<bool, 2> mask;  ///< [B, T] true where values holds an entry of a row, false at padding
+};
+
+/// One column of ragged rows as [B, T]: row i is values[offsets[i] .. offsets[i+1]), then `pad`. With r a rollouts:
+/// `pad(r.log_probs, r.offsets)`, `pad(r.tokens, r.offsets, pad_token)`.
+/// Throws std::invalid_argument when offsets does not begin with 0, decreases, or does not end at values.size().
+/// O(B T).
+template <class T>
+padded<T> pad(const std::vector<T>& values, const std::vector<std::size_t>& offsets,
+              std::type_identity_t<T> pad = T{}) {
+  require(!offsets.empty() && offsets.front() == 0, "pad: offsets must begin with 0");
+  require(offsets.back() == values.size(), "pad: offsets end at ", offsets.back(), ", but there are ",
+          values.size(), " values");
+  const std::size_t rows = offsets.size() - 1;
+  std::size_t width = 0;
+  for (std::size_t i = 0; i < rows; ++i) {
+    require(offsets[i] <= offsets[i + 1], "pad: offsets[", i + 1, "] = ", offsets[i + 1], " is below offsets[", i,
+            "] = ", offsets[i]);
+    width = std::max(width, offsets[i + 1] - offsets[i]);
+  }
+  padded<T> out{xt::xtensor<T, 2>({rows, width}, pad), xt::xtensor<bool, 2>({rows, width}, false)};
+  for (std::size_t i = 0; i < rows; ++i)
+    for (std::size_t t = 0; t < offsets[i + 1] - offsets[i]; ++t) {
+      out.values(i, t) = values[offsets[i] + t];
+      out.mask(i, t) = true;
+    }
+  return out;
+}
+
+/// Rows as [B, T], padded with `pad`.
+template <class T>
+padded<T> pad(const ragged<T>& rows, std::type_identity_t<T> pad = T{}) {
+  return rlvr::pad(rows.values, rows.offsets, pad);
+}
+
+/// The entries under the mask, row by row: the inverse of pad, and `unpad(coefficients, mask).values` is a column in
+/// the order of r.tokens. The mask may have gaps; what it leaves out is dropped.
+/// Throws std::invalid_argument when values and mask differ in shape. O(B T).
+template <class T>
+ragged<T> unpad(const xt::xtensor<T, 2>& values, const xt::xtensor<bool, 2>& mask) {
+  require(values.shape() == mask.shape(), "unpad: values are [", values.shape(0), ", ", values.shape(1),
+          "], but the mask is [", mask.shape(0), ", ", mask.shape(1), "]");
+  ragged<T> out;
+  for (std::size_t i = 0; i < values.shape(0); ++i) {
+    for (std::size_t t = 0; t < values.shape(1); ++t)
+      if (mask(i, t)) out.values.push_back(values(i, t));
+    out.offsets.push_back(out.values.size());
+  }
+  return out;
+}
+
+template <class T>
+ragged<T> unpad(const padded<T>& batch) {
+  return unpad(batch.values, batch.mask);
+}
+
+}  // namespace rlvr

@@ -1,0 +1,320 @@
+/// Files, staged folders and model folders: whole or not at all, and every fault by name.
+
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <rlvr/backend/decoder/files.hpp>
+#include <rlvr/backend/decoder/model_folder.hpp>
+
+#include "catch.hpp"
+
+using namespace rlvr::decoder;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder that vanishes with the test.
+struct scratch {
+  fs::path path;
+  scratch() {
+    for (int i = 0; path.empty(); ++i) {
+      const fs::path candidate = fs::temp_directory_path() / ("rlvr_folder_test_" + std::to_string(i));
+      if (fs::create_directory(candidate)) path = fs::canonical(candidate);
+    }
+  }
+  ~scratch() { fs::remove_all(path); }
+  std::size_t entries() const {
+    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path), {}));
+  }
+};
+
+void put(const fs::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+template <class Error, class F>
+std::string error_of(F f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+config small_config(bool tied) {
+  return {.vocab_size = 5,
+          .hidden_size = 4,
+          .intermediate_size = 3,
+          .layers = 1,
+          .heads = 2,
+          .kv_heads = 1,
+          .head_dim = 2,
+          .tied_embeddings = tied,
+          .eos = {1},
+          .pad = 0};
+}
+std::vector<float> small_parameters(const config& c) {
+  std::vector<float> out(parameter_count(layout(c)));
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = 0.1f * static_cast<float>(i) - 3;
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("files: read and write") {
+  const scratch dir;
+  const fs::path file = dir.path / "f";
+  const std::string bytes("a\0b\r\n", 5);
+  write_file(file, bytes);
+  CHECK(read_file(file) == bytes);
+  write_file(file, "");
+  CHECK(read_file(file).empty());
+  put(dir.path / "f.tmp0", "somebody's");  // a name that is taken is left alone
+  write_file(file, "new");
+  CHECK(read_file(file) == "new");
+  CHECK(read_file(dir.path / "f.tmp0") == "somebody's");
+  CHECK(dir.entries() == 2);
+
+  CHECK(error_of<input_error>([&] { read_file(dir.path / "g"); }) == "no file " + (dir.path / "g").string());
+  CHECK(error_of<input_error>([&] { read_file(file / "g"); }) == "no file " + (file / "g").string());
+  CHECK(error_of<file_error>([&] { read_file(dir.path); }) ==
+        "cannot read " + dir.path.string() + ": Is a directory");
+  CHECK(error_of<file_error>([&] { write_file(dir.path / "no" / "f", "x"); }) ==
+        "cannot write " + (dir.path / "no" / "f").string() + ": No such file or directory");
+  fs::create_directory(dir.path / "d");
+  CHECK(error_of<file_error>([&] { write_file(dir.path / "d", "x"); }) ==
+        "cannot write " + (dir.path / "d").string() + ": Is a directory");
+  CHECK(dir.entries() == 3);
+}
+
+TEST_CASE("files: a write that fails leaves the older file and nothing else") {
+  const scratch dir;
+  const fs::path file = dir.path / "f";
+  write_file(file, "old");
+  // A limit on the size of files stands for a full disk.
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  rlimit tight = before;
+  tight.rlim_cur = 4096;
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &tight) == 0);
+  const std::string at_once = error_of<file_error>([&] { write_file(file, std::string(1 << 20, 'x')); });
+  const std::string at_close = error_of<file_error>([&] { write_file(file, std::string(4097, 'x')); });
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK(at_once == "cannot write " + file.string() + ": File too large");
+  CHECK(at_close == "cannot write " + file.string() + ": File too large");
+  CHECK(read_file(file) == "old");
+  CHECK(dir.entries() == 1);
+}
+
+TEST_CASE("staged folder: appears whole or not at all") {
+  const scratch dir;
+  const fs::path out = dir.path / "a" / "out";
+  {
+    staged_folder staged(out, {"f", "g"});
+    put(staged.path() / "f", "1");
+    CHECK(!fs::exists(out));
+  }
+  CHECK(fs::is_empty(dir.path / "a"));
+  {
+    staged_folder staged(out / "", {"f", "g"});
+    put(staged.path() / "f", "1");
+    staged.commit();
+    CHECK(staged.path().empty());
+    CHECK_THROWS_AS(staged.commit(), std::invalid_argument);
+  }
+  CHECK(read_file(out / "f") == "1");
+  {
+    staged_folder staged(out, {"f", "g"});
+    put(staged.path() / "g", "2");
+    CHECK(read_file(out / "f") == "1");
+    staged.commit();
+  }
+  CHECK(!fs::exists(out / "f"));
+  CHECK(read_file(out / "g") == "2");
+  CHECK(std::distance(fs::directory_iterator(dir.path / "a"), {}) == 1);
+  {
+    fs::create_directory_symlink(out,
+                                 dir.path / "link");  // the folder behind a link is replaced, the link stays
+    staged_folder staged(dir.path / "link", {"f", "g"});
+    put(staged.path() / "f", "3");
+    staged.commit();
+    CHECK(fs::is_symlink(dir.path / "link"));
+    CHECK(read_file(out / "f") == "3");
+  }
+}
+
+TEST_CASE("staged folder: relative names") {
+  const scratch dir;
+  const fs::path before = fs::current_path();
+  fs::current_path(dir.path);
+  for (const char* name : {"out", "./out/", "a/out/"}) {
+    staged_folder staged(name, {"f"});
+    put(staged.path() / "f", name);
+    staged.commit();
+    CHECK(read_file(fs::path(name) / "f") == name);
+  }
+  CHECK(error_of<input_error>([&] { staged_folder(".", {"f"}); }).find("choose another folder") !=
+        std::string::npos);
+  CHECK(error_of<input_error>([&] { staged_folder("/", {"f"}); }).find("choose another folder") !=
+        std::string::npos);
+  fs::current_path(before);
+}
+
+TEST_CASE("staged folder: nobody's files are lost") {
+  const scratch dir;
+  const fs::path out = dir.path / "out";
+  fs::create_directory(out);
+  put(out / "thesis.txt", "years");
+  const std::string message =
+      "the folder " + out.string() +
+      " holds thesis.txt, which is not an output of this program; choose another folder";
+  CHECK(error_of<input_error>([&] { staged_folder(out, {"f"}); }) == message);
+  fs::remove(out / "thesis.txt");
+  {
+    staged_folder staged(out, {"f"});
+    put(out / "thesis.txt", "years");  // while we were busy
+    CHECK(error_of<input_error>([&] { staged.commit(); }) == message);
+  }
+  CHECK(read_file(out / "thesis.txt") == "years");
+  CHECK(dir.entries() == 1);
+  CHECK(error_of<input_error>([&] { staged_folder(out / "thesis.txt", {"f"}); }) ==
+        (out / "thesis.txt").string() + " is not a folder");
+  CHECK(error_of<input_error>([&] { staged_folder("", {"f"}); }) == "not a folder name: \"\"");
+  CHECK(error_of<file_error>([&] { staged_folder(out / "thesis.txt" / "x", {"f"}); }) ==
+        "cannot create " + (out / "thesis.txt").string() + ": Not a directory");
+}
+
+TEST_CASE("model folder: what is saved is loaded") {
+  const scratch dir;
+  for (const bool tied : {false, true})
+    for (const storage as : {storage::f32, storage::bf16}) {
+      config c = small_config(tied);
+      const char_tokenizer t("012");
+      const std::vector<float> p = small_parameters(c);
+      save_model(dir.path / "m", c, t, std::span<const float>(p), as);
+      const model_files m = load_model(dir.path / "m");
+      CHECK(m.cfg == c);
+      CHECK(m.tokenizer == t);
+      REQUIRE(m.parameters.size() == p.size());
+      for (std::size_t i = 0; i < p.size(); ++i)
+        CHECK(m.parameters[i] == (as == storage::f32 ? p[i] : from_bf16(to_bf16(p[i]))));
+      CHECK(load_parameters<double>(dir.path / "m", c).back() == double(m.parameters.back()));
+    }
+  CHECK(dir.entries() == 1);
+
+  config c = small_config(false);
+  c.eos.clear();
+  const std::vector<float> p = small_parameters(c);
+  save_model(dir.path / "m", c, char_tokenizer("01"), std::span<const float>(p), storage::f32);
+  CHECK(load_model(dir.path / "m").cfg.eos == std::vector<rlvr::token>{1});
+  put(dir.path / "m" / "generation_config.json", R"({"eos_token_id": [1, 3]})");
+  CHECK(load_model(dir.path / "m").cfg.eos == std::vector<rlvr::token>{1, 3});
+  put(dir.path / "m" / "generation_config.json", R"({"eos_token_id": 7})");
+  CHECK(error_of<input_error>([&] { load_model(dir.path / "m"); }) ==
+        (dir.path / "m" / "generation_config.json").string() + ": eos_token_id is 7, but vocab_size is 5");
+}
+
+TEST_CASE("model folder: parameters and tokenizer must fit") {
+  const scratch dir;
+  const config c = small_config(false);
+  const std::vector<float> p = small_parameters(c);
+  CHECK_THROWS_AS(
+      save_model(dir.path / "m", c, char_tokenizer("012"), std::span<const float>(p).first(7), storage::f32),
+      std::invalid_argument);
+  CHECK_THROWS_AS(
+      save_model(dir.path / "m", c, char_tokenizer("0123"), std::span<const float>(p), storage::f32),
+      std::invalid_argument);
+  CHECK(dir.entries() == 0);
+}
+
+TEST_CASE("model folder: missing and unfitting files") {
+  const scratch dir;
+  const fs::path m = dir.path / "m";
+  const config c = small_config(false);
+  const std::vector<float> p = small_parameters(c);
+  const auto fault = [&] { return error_of<input_error>([&] { load_model(m); }); };
+  CHECK(fault() == "no model folder " + m.string());
+  for (const std::string& name : model_file_names()) {
+    save_model(m, c, char_tokenizer("012"), std::span<const float>(p), storage::f32);
+    fs::remove(m / name);
+    CHECK(fault() == "no file " + (m / name).string());
+  }
+  save_model(m, c, char_tokenizer("012"), std::span<const float>(p), storage::f32);
+  put(m / "tokenizer.json", tokenizer_json(char_tokenizer("0123")));
+  CHECK(fault() == m.string() + ": tokenizer.json has 6 tokens, but vocab_size in config.json is 5");
+  put(m / "tokenizer.json", tokenizer_json(char_tokenizer("012")));
+  CHECK(fault() == "no error");
+  fs::rename(m / "model.safetensors", m / "model.safetensors.index.json");
+  CHECK(fault() == m.string() + ": weights in several files are not supported yet");
+  put(m / "model.safetensors", "damaged");
+  CHECK(error_of<file_error>([&] { load_model(m); }) ==
+        (m / "model.safetensors").string() +
+            ": damaged safetensors file: shorter than the 8 bytes of the header length");
+}
+
+TEST_CASE("model folder: tensors are checked by name") {
+  const config c = small_config(false), tied = small_config(true);
+  const std::vector<rlvr::tensor_slot> slots = layout(c);
+  std::vector<float> p = small_parameters(c);
+  const auto fault = [](const config& shape, const std::vector<rlvr::tensor_slot>& stored,
+                        const std::vector<float>& values) {
+    const std::string file = write_safetensors(std::span<const rlvr::tensor_slot>(stored),
+                                               std::span<const float>(values), storage::f32);
+    return error_of<input_error>([&] { parse_parameters<float>(file, shape, "m"); });
+  };
+  CHECK(fault(c, slots, p) == "no error");
+  auto stored = slots;
+  stored.erase(stored.begin() + 2);
+  CHECK(fault(c, stored, p) == "m: no tensor model.layers.0.self_attn.q_proj.weight");
+  stored = slots;
+  stored[2].shape = {2, 8};
+  CHECK(fault(c, stored, p) ==
+        "m: tensor model.layers.0.self_attn.q_proj.weight has shape [2, 8], expected [4, 4]");
+  stored = slots;
+  stored[1].shape = {};
+  CHECK(fault(c, stored, p) == "m: tensor model.layers.0.input_layernorm.weight has shape [], expected [4]");
+  stored = slots;
+  stored.push_back({"model.layers.0.self_attn.q_proj.bias", {4}, 0});
+  CHECK(fault(c, stored, p) ==
+        "m: tensor model.layers.0.self_attn.q_proj.bias is not part of a llama model with this config.json");
+
+  // Tied embeddings: a copy of them is accepted as lm_head.weight, other values are not.
+  CHECK(fault(tied, slots, p) ==
+        "m: lm_head.weight differs from model.embed_tokens.weight, but config.json ties them");
+  std::copy_n(p.begin(), slots.front().size(), p.begin() + static_cast<std::ptrdiff_t>(slots.back().offset));
+  CHECK(fault(tied, slots, p) == "no error");
+  stored = slots;
+  stored.back().shape = {4, 5};
+  CHECK(fault(tied, stored, p) == "m: tensor lm_head.weight has shape [4, 5], expected [5, 4]");
+
+  std::string file =
+      write_safetensors(std::span<const rlvr::tensor_slot>(slots), std::span<const float>(p), storage::f32);
+  file.replace(file.find("F32"), 3, "I32");
+  CHECK(error_of<input_error>([&] { parse_parameters<float>(file, c, "m"); }) ==
+        "m: tensor lm_head.weight has dtype I32, expected F64, F32, F16 or BF16");
+}
+
+TEST_CASE("model folder: a checkpoint that nobody here wrote") {
+#ifdef RLVR_SHARED_DATA
+  const fs::path folder = fs::path(RLVR_SHARED_DATA) / "tiny_llama_arithmetic_sequence";
+#else
+  const fs::path folder;
+#endif
+  if (!fs::exists(folder / "config.json")) {
+    WARN("skipped: the folder of shared data is absent");
+    return;
+  }
+  const config c = load_config(folder);
+  CHECK(c.layers == 4);
+  CHECK(c.hidden_size == 128);
+  CHECK(c.eos == std::vector<rlvr::token>{1});
+  CHECK(load_parameters(folder, c).size() == parameter_count(layout(c)));
+}

@@ -1,0 +1,616 @@
+/// The law suites hold on the policies here, and each catches a model that breaks its law.
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/laws/differentiable.hpp>
+#include <rlvr/laws/sampler.hpp>
+#include <rlvr/laws/vector_space.hpp>
+
+#include "archetypes.hpp"
+#include "catch.hpp"
+
+using namespace rlvr;
+
+namespace {
+
+std::string joined(const laws::violations& broken) {
+  std::string out;
+  for (const std::string& law : broken) out += law + "\n";
+  return out;
+}
+
+/// Some law whose sentence contains `law` was found broken.
+bool caught(const laws::violations& broken, const std::string& law) {
+  return joined(broken).find(law) != std::string::npos;
+}
+
+void host_fill(std::vector<double>& v, std::size_t index) {
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = 2 * random_key(50 + index).uniform(i) - 1;
+}
+
+/// The world of the policy laws: 3 prompts of 5 completions.
+struct world {
+  std::vector<double> logits{0.1, 0.9, -1.0, 0.4, 0.0, 1.5, -0.2, 0.3, 0.3, -2.0, 0.7, 0.0, -0.6, 1.1, 0.2};
+  std::size_t completions = 5;
+  ragged<token> prompts = tabular::policy(logits, completions).prompts();
+  std::vector<sample_request> requests{{2, 40, 0}, {0, 1, 7}, {1, 60, 3}, {0, 80, 100}};
+  sampling_options sampling{.temperature = 0.8};
+  random_key key{77};
+  rollouts r = tabular::policy(logits, completions).sample(prompts, requests, sampling, key);
+  rollouts few = laws::slice(r, 36, 48);
+};
+
+template <class P>
+laws::violations sampler_violations(P policy) {
+  const world w;
+  return laws::sampler_laws(policy, w.prompts, w.requests, w.sampling, w.key);
+}
+template <class P>
+laws::violations scorer_violations(P policy) {
+  const world w;
+  return laws::scorer_laws(policy, w.prompts, w.r, w.sampling.temperature);
+}
+template <class P>
+laws::violations gradient_violations(P policy) {
+  const world w;
+  return laws::differentiable_laws(policy, w.prompts, w.few, w.sampling.temperature);
+}
+template <class P>
+P make() {
+  const world w;
+  return P(w.logits, w.completions);
+}
+
+}  // namespace
+
+TEST_CASE("laws hold on the tabular space and policy", "[laws]") {
+  const tabular::space space({{"a", {2, 3}, 0}, {"b", {}, 6}, {"c", {5}, 7}});
+  CHECK(joined(laws::vector_space_laws(space, host_fill)) == "");
+  CHECK(joined(laws::elementwise_laws(space, host_fill)) == "");
+  CHECK(joined(laws::tensor_layout_laws(space)) == "");
+
+  tabular::policy policy = make<tabular::policy>();
+  CHECK(joined(laws::vector_space_laws(policy.space(), host_fill)) == "");
+  CHECK(joined(laws::tensor_layout_laws(policy.space())) == "");
+  CHECK(joined(laws::parameterised_laws(policy, host_fill)) == "");
+  CHECK(joined(sampler_violations(policy)) == "");
+  CHECK(joined(scorer_violations(policy)) == "");
+  CHECK(joined(gradient_violations(policy)) == "");
+}
+
+TEST_CASE("laws run on the archetypes, with test vectors made of gradients", "[laws][concepts]") {
+  const world w;
+  archetype::policy policy(w.logits, w.completions);
+  const auto fill = laws::score_fill(policy, w.prompts, w.few);
+  CHECK(joined(laws::vector_space_laws(policy.space(), fill)) == "");
+  CHECK(joined(laws::parameterised_laws(policy, fill)) == "");
+  CHECK(joined(laws::sampler_laws(policy, w.prompts, w.requests, w.sampling, w.key)) == "");
+  CHECK(joined(laws::scorer_laws(policy, w.prompts, w.r, w.sampling.temperature)) == "");
+  CHECK(joined(laws::differentiable_laws(policy, w.prompts, w.few, w.sampling.temperature)) == "");
+}
+
+TEST_CASE("slice cuts rollouts", "[laws]") {
+  world w;
+  w.r.verdicts.assign(w.r.size(), verdict{1, true});
+  rollouts again = laws::slice(w.r, 0, 50);
+  again.append(laws::slice(w.r, 50, w.r.size()));
+  CHECK(again.offsets == w.r.offsets);
+  CHECK(again.tokens == w.r.tokens);
+  CHECK(again.log_probs == w.r.log_probs);
+  CHECK(again.verdicts == w.r.verdicts);
+  CHECK_NOTHROW(validate(laws::slice(w.r, 3, 9), 3));
+}
+
+// Broken spaces
+// ------------------------------------------------------------------------------------------------
+
+namespace {
+
+using vec = std::vector<double>;
+
+struct sound_space {
+  using vector = vec;
+  std::size_t dimension() const { return 12; }
+  vec zero() const { return vec(12, 0.0); }
+  void assign(vec& y, const vec& x) const { y = x; }
+  void scale(double a, vec& y) const { tabular::space(12).scale(a, y); }
+  void axpy(double a, const vec& x, vec& y) const { tabular::space(12).axpy(a, x, y); }
+  double dot(const vec& x, const vec& y) const { return tabular::space(12).dot(x, y); }
+  void map(auto f, vec& y, const auto&... x) const { tabular::space(12).map(f, y, x...); }
+};
+
+struct axpy_subtracts : sound_space {
+  void axpy(double a, const vec& x, vec& y) const { sound_space::axpy(-a, x, y); }
+};
+struct axpy_overwrites : sound_space {
+  void axpy(double a, const vec& x, vec& y) const {
+    y = x;
+    scale(a, y);
+  }
+};
+struct axpy_forgets_a : sound_space {
+  void axpy(double, const vec& x, vec& y) const { sound_space::axpy(1, x, y); }
+};
+struct axpy_scales_y : sound_space {
+  void axpy(double a, const vec& x, vec& y) const {
+    scale(a, y);
+    sound_space::axpy(1, x, y);
+  }
+};
+struct axpy_writes_x : sound_space {
+  void axpy(double a, const vec& x, vec& y) const {
+    sound_space::axpy(a, x, y);
+    const_cast<vec&>(x)[0] = 0;
+  }
+};
+struct axpy_leaves_the_tail : sound_space {
+  void axpy(double a, const vec& x, vec& y) const {
+    for (std::size_t i = 0; i + 1 < y.size(); ++i) y[i] += a * x[i];
+  }
+};
+struct axpy_rounds : sound_space {
+  void axpy(double a, const vec& x, vec& y) const {
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(y[i] + a * x[i]);
+  }
+};
+struct scale_assigns : sound_space {
+  void scale(double a, vec& y) const { y.assign(12, a); }
+};
+struct scale_by_square : sound_space {
+  void scale(double a, vec& y) const { sound_space::scale(a * a, y); }
+};
+struct assign_adds : sound_space {
+  void assign(vec& y, const vec& x) const { sound_space::axpy(1, x, y); }
+};
+struct assign_nothing : sound_space {
+  void assign(vec&, const vec&) const {}
+};
+struct dot_is_zero : sound_space {
+  double dot(const vec&, const vec&) const { return 0; }
+};
+struct dot_is_not_symmetric : sound_space {
+  double dot(const vec& x, const vec& y) const {
+    return sound_space::dot(x, y) + 0.1 * (x[0] * y[1] - x[1] * y[0]);
+  }
+};
+struct dot_of_first_coordinate : sound_space {
+  double dot(const vec& x, const vec& y) const { return x[0] * y[0]; }
+};
+struct dot_wavers : sound_space {
+  double dot(const vec& x, const vec& y) const { return sound_space::dot(x, y) * (1 + 1e-15 * ++calls); }
+  mutable int calls = 0;
+};
+struct zero_is_one : sound_space {
+  vec zero() const { return vec(12, 1.0); }
+};
+struct zero_is_dirty : sound_space {
+  vec zero() const { return vec(12, ++calls > 5 ? 1e-3 : 0.0); }
+  mutable int calls = 0;
+};
+struct no_dimension : sound_space {
+  std::size_t dimension() const { return 0; }
+};
+struct map_misses_one : sound_space {
+  void map(auto f, vec& y, const auto&... x) const {
+    for (std::size_t i = 1; i < y.size(); ++i) y[i] = f(y[i], x[i]...);
+  }
+};
+struct map_swaps_arguments : sound_space {
+  void map(auto f, vec& y, const vec& x) const {
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = f(x[i], x[i]);
+  }
+};
+
+struct gaps : sound_space {
+  std::vector<tensor_slot> slots;
+  std::span<const tensor_slot> tensors() const { return slots; }
+};
+
+template <class S>
+laws::violations space_violations() {
+  return laws::vector_space_laws(S{}, host_fill);
+}
+
+}  // namespace
+
+TEST_CASE("vector_space_laws catch broken spaces", "[laws]") {
+  CHECK(joined(space_violations<sound_space>()) == "");
+  CHECK(caught(space_violations<axpy_subtracts>(), "axpy: <y + a x, z>"));
+  CHECK(caught(space_violations<axpy_overwrites>(), "axpy: <y + a x, z>"));
+  CHECK(caught(space_violations<axpy_forgets_a>(), "axpy: <y + a x, z>"));
+  CHECK(caught(space_violations<axpy_scales_y>(), "axpy: <y + a x, z>"));
+  CHECK(caught(space_violations<axpy_writes_x>(), "axpy: leaves x alone"));
+  CHECK(caught(space_violations<axpy_leaves_the_tail>(), "axpy: |y + a x|^2"));
+  CHECK(caught(space_violations<axpy_rounds>(), "axpy: <y + a x, z>"));
+  CHECK(caught(space_violations<scale_assigns>(), "scale: <a x, z>"));
+  CHECK(caught(space_violations<scale_by_square>(), "scale: <a x, z>"));
+  CHECK(caught(space_violations<assign_adds>(), "assign: y <- x overwrites"));
+  CHECK(caught(space_violations<assign_nothing>(), "assign: y <- x overwrites"));
+  CHECK(caught(space_violations<dot_is_zero>(), "dot: <v, v> > 0"));
+  CHECK(caught(space_violations<dot_is_not_symmetric>(), "dot: <y, x> = <x, y>"));
+  CHECK(caught(space_violations<dot_of_first_coordinate>(), "dot: Cauchy-Schwarz"));
+  CHECK(caught(space_violations<dot_wavers>(), "dot: the same bits"));
+  CHECK(caught(space_violations<zero_is_one>(), "zero: <0, 0> = 0"));
+  CHECK(caught(space_violations<zero_is_dirty>(), "zero: a fresh vector is zero"));
+  CHECK(caught(space_violations<no_dimension>(), "dimension"));
+  // Rounding that float spaces are allowed is accepted when asked for.
+  CHECK(joined(laws::vector_space_laws(axpy_rounds{},
+                                       [](vec& v, std::size_t index) {
+                                         host_fill(v, index);
+                                         for (double& x : v) x = static_cast<float>(x);
+                                       },
+                                       {.tolerance = 1e-6})) == "");
+}
+
+TEST_CASE("elementwise_laws and tensor_layout_laws catch broken spaces", "[laws]") {
+  CHECK(joined(laws::elementwise_laws(sound_space{}, host_fill)) == "");
+  CHECK(caught(laws::elementwise_laws(map_misses_one{}, host_fill), "map: reaches each"));
+  CHECK(caught(laws::elementwise_laws(map_swaps_arguments{}, host_fill), "map: y_i + x_i"));
+
+  const auto layout = [](std::vector<tensor_slot> slots) {
+    return laws::tensor_layout_laws(gaps{{}, std::move(slots)});
+  };
+  CHECK(joined(layout({{"a", {3}, 0}, {"b", {3, 3}, 3}})) == "");
+  CHECK(caught(layout({{"a", {3}, 0}, {"b", {8}, 4}}), "b begins at 4"));
+  CHECK(caught(layout({{"a", {3}, 0}, {"b", {10}, 2}}), "b begins at 2"));
+  CHECK(caught(layout({{"a", {3}, 0}, {"b", {8}, 3}}), "end at 11"));
+  CHECK(caught(layout({{"a", {3}, 0}, {"a", {9}, 3}}), "two are named a"));
+  CHECK(caught(layout({{"", {12}, 0}}), "has no name"));
+}
+
+// Broken policies
+// ----------------------------------------------------------------------------------------------
+
+namespace {
+
+/// The arguments of a call of sample, to be tampered with.
+struct sample_call {
+  const tabular::policy& policy;
+  const ragged<token>& prompts;
+  std::vector<sample_request> requests;
+  sampling_options options;
+  random_key key;
+  rollouts sample() const { return policy.sample(prompts, requests, options, key); }
+};
+
+struct changed_sampler : tabular::policy {
+  using change = rollouts (*)(sample_call);
+  explicit changed_sampler(change function) : tabular::policy(make<tabular::policy>()), f(function) {}
+  rollouts sample(const ragged<token>& prompts, std::span<const sample_request> requests,
+                  const sampling_options& options, random_key key) const {
+    return f({*this, prompts, {requests.begin(), requests.end()}, options, key});
+  }
+  change f;
+};
+
+rollouts log_probs_at_temperature_one(sample_call c) {
+  rollouts out = c.sample();
+  const token_scores scores = c.policy.score(c.prompts, out, 1.0);
+  out.log_probs = scores.log_probs;
+  out.entropies = scores.entropies;
+  return out;
+}
+
+struct scores_at_temperature_one : tabular::policy {
+  using tabular::policy::policy;
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double) const {
+    return tabular::policy::score(prompts, r, 1.0);
+  }
+};
+struct scores_depend_on_the_batch : tabular::policy {
+  using tabular::policy::policy;
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) const {
+    token_scores s = tabular::policy::score(prompts, r, temperature);
+    if (r.size() == 1) s.log_probs[0] -= 1e-6;
+    return s;
+  }
+};
+struct scores_without_entropies : tabular::policy {
+  using tabular::policy::policy;
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) const {
+    return {tabular::policy::score(prompts, r, temperature).log_probs, {}};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("sampler_laws catch broken samplers", "[laws]") {
+  const auto broken = [](changed_sampler::change f, const std::string& law) {
+    const laws::violations found = sampler_violations(changed_sampler(f));
+    INFO(joined(found));
+    CHECK(caught(found, law));
+  };
+  CHECK(joined(sampler_violations(changed_sampler([](sample_call c) { return c.sample(); }))) == "");
+  // Draws.
+  broken([](sample_call c) { return c.key = c.key.fold(c.requests.size()), c.sample(); },
+         "pure: a request alone");
+  broken(
+      [](sample_call c) {
+        static std::uint64_t calls = 0;
+        return c.key = c.key.fold(++calls), c.sample();
+      },
+      "pure: the same arguments again");
+  broken(
+      [](sample_call c) {
+        if (c.requests.front().prompt == 0) c.key = c.key.fold(1);
+        return c.sample();
+      },
+      "pure: requests in reverse order");
+  broken(
+      [](sample_call c) {
+        for (sample_request& r : c.requests) r.first = 0;
+        return c.sample();
+      },
+      "first: a request cut in two");
+  broken([](sample_call c) { return c.key = random_key(0), c.sample(); }, "key: another key");
+  broken(
+      [](sample_call c) {
+        rollouts out;
+        for (const sample_request& r : c.requests)
+          for (std::uint32_t i = 0; i < r.count; ++i) {
+            const sample_request one{r.prompt, 1, 0};
+            out.append(c.policy.sample(c.prompts, {&one, 1}, c.options, c.key));
+          }
+        return out;
+      },
+      "rollout: rollouts of one prompt");
+  // Log-probabilities.
+  broken(
+      [](sample_call c) {
+        const double temperature = std::exchange(c.options.temperature, 0.05);
+        rollouts out = c.sample();
+        const token_scores scores = c.policy.score(c.prompts, out, temperature);
+        out.log_probs = scores.log_probs;
+        out.entropies = scores.entropies;
+        return out;
+      },
+      "log_probs: surprise and entropy differ");
+  broken(
+      [](sample_call c) {
+        rollouts out = c.sample();
+        for (double& l : out.log_probs) l = std::exp(l);
+        return out;
+      },
+      "log_probs: token 0");
+  // Shapes.
+  broken(
+      [](sample_call c) {
+        const rollouts out = c.sample();
+        return laws::slice(out, 0, out.size() - 1);
+      },
+      "shapes:");
+  broken(
+      [](sample_call c) {
+        c.requests.push_back({0, 1, 0});
+        return c.sample();
+      },
+      "shapes: 182 rollouts, asked for 181");
+  broken(
+      [](sample_call c) {
+        c.requests = {c.requests.rbegin(), c.requests.rend()};
+        return c.sample();
+      },
+      "shapes: rollout 0 does not belong to prompt 2");
+  broken(
+      [](sample_call c) {
+        rollouts out = c.sample();
+        out.verdicts.resize(out.size());
+        return out;
+      },
+      "shapes: a sampler gives no verdicts");
+  broken(
+      [](sample_call c) {
+        rollouts out = c.sample();
+        out.entropies.clear();
+        return out;
+      },
+      "shapes: rollouts: 0 entropies");
+  broken(
+      [](sample_call c) {
+        rollouts out = c.sample();
+        if (out.size() > 1) out.offsets[1] = 0;  // the first rollout has no token, the second has two
+        return out;
+      },
+      "shapes: rollout 0 has 0 tokens");
+  // Errors.
+  broken(
+      [](sample_call c) {
+        if (!(c.options.temperature > 0) || std::isinf(c.options.temperature)) c.options.temperature = 1;
+        return c.sample();
+      },
+      "errors: a temperature");
+  broken(
+      [](sample_call c) {
+        if (c.options.max_tokens == 0) c.options.max_tokens = 1;
+        return c.sample();
+      },
+      "errors: max_tokens 0");
+  broken(
+      [](sample_call c) {
+        if (c.options.max_tokens == 0) throw std::runtime_error("what?");
+        return c.sample();
+      },
+      "errors: max_tokens 0: expected std::invalid_argument, got another");
+  broken(
+      [](sample_call c) {
+        for (sample_request& r : c.requests) r.prompt = r.prompt < c.prompts.size() ? r.prompt : 0;
+        return c.sample();
+      },
+      "errors: a prompt index out of range");
+  broken([](sample_call c) { return c.prompts[0].empty() ? rollouts{} : c.sample(); },
+         "errors: an empty prompt");
+  broken([](sample_call c) { return !c.prompts[0].empty() && c.prompts[0][0] < 0 ? rollouts{} : c.sample(); },
+         "errors: a token outside the vocabulary");
+}
+
+TEST_CASE("sampler_laws: a wrong temperature in the log-probs shows with enough rollouts", "[laws]") {
+  const world w;
+  changed_sampler policy(log_probs_at_temperature_one);
+  const std::vector<sample_request> many{{0, 3000, 0}, {1, 3000, 0}};
+  CHECK(caught(laws::sampler_laws(policy, w.prompts, many, w.sampling, w.key),
+               "log_probs: surprise and entropy differ"));
+  auto sound = make<tabular::policy>();
+  CHECK(joined(laws::sampler_laws(sound, w.prompts, many, w.sampling, w.key)) == "");
+}
+
+TEST_CASE("scorer_laws catch broken scorers", "[laws]") {
+  CHECK(caught(scorer_violations(make<scores_at_temperature_one>()), "score: equals the sampler's"));
+  CHECK(caught(scorer_violations(make<scores_depend_on_the_batch>()), "score: a rollout alone"));
+  CHECK(caught(scorer_violations(make<scores_without_entropies>()), "0 entropies"));
+}
+
+// Broken gradients
+// ---------------------------------------------------------------------------------------------
+
+namespace {
+
+using coefficients_t = std::span<const double>;
+
+struct overwrites : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    vec fresh = space().zero();
+    tabular::policy::accumulate_score(prompts, r, c, t, fresh);
+    g = fresh;
+  }
+};
+struct takes_the_mean : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    vec scaled(c.begin(), c.end());
+    for (double& x : scaled) x /= static_cast<double>(r.size());
+    tabular::policy::accumulate_score(prompts, r, scaled, t, g);
+  }
+};
+struct descends : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    vec negated(c.begin(), c.end());
+    for (double& x : negated) x = -x;
+    tabular::policy::accumulate_score(prompts, r, negated, t, g);
+  }
+};
+struct gradient_at_temperature_one : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double,
+                        vec& g) const {
+    tabular::policy::accumulate_score(prompts, r, c, 1.0, g);
+  }
+};
+struct decays : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    tabular::policy::accumulate_score(prompts, r, c, t, g);
+    for (std::size_t i = 0; i < g.size(); ++i) g[i] -= 1e-4 * parameters()[i];
+  }
+};
+struct clips_coefficients : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    vec clipped(c.begin(), c.end());
+    for (double& x : clipped)
+      if (x > 1) x = 1;
+    tabular::policy::accumulate_score(prompts, r, clipped, t, g);
+  }
+};
+struct steps_while_at_it : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t, vec& g) {
+    tabular::policy::accumulate_score(prompts, r, c, t, g);
+    vec theta = parameters();
+    theta[0] += 1e-12;
+    assign(theta);
+  }
+};
+struct checks_too_late : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    g[0] += 1;
+    tabular::policy::accumulate_score(prompts, r, c, t, g);
+    g[0] -= 1;
+  }
+};
+struct does_not_check : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    vec finite(c.begin(), c.end());
+    finite.resize(r.tokens.size(), 0.0);
+    for (double& x : finite)
+      if (!std::isfinite(x)) x = 0;
+    tabular::policy::accumulate_score(prompts, r, finite, t, g);
+  }
+};
+struct no_gradient : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>&, const rollouts&, coefficients_t, double, vec&) const {}
+};
+
+struct assigns_opposite_steps : tabular::policy {
+  using tabular::policy::policy;
+  void assign(const vec& theta) { tabular::policy::assign(theta); }
+  void assign(const vec& theta, double alpha, const vec& d) { tabular::policy::assign(theta, -alpha, d); }
+};
+struct steps_from_where_it_is : tabular::policy {
+  using tabular::policy::policy;
+  void assign(const vec& theta) { tabular::policy::assign(theta); }
+  void assign(const vec&, double alpha, const vec& d) {
+    const vec here = parameters();
+    tabular::policy::assign(here, alpha, d);
+  }
+};
+struct assigns_in_float : tabular::policy {
+  using tabular::policy::policy;
+  void assign(vec theta) {
+    for (double& x : theta) x = static_cast<float>(x);
+    tabular::policy::assign(theta);
+  }
+  void assign(const vec& theta, double alpha, const vec& d) { tabular::policy::assign(theta, alpha, d); }
+};
+
+template <class P>
+laws::violations parameter_violations() {
+  P policy = make<P>();
+  return laws::parameterised_laws(policy, host_fill);
+}
+
+}  // namespace
+
+TEST_CASE("differentiable_laws catch broken gradients", "[laws]") {
+  const auto broken = [](auto policy, const std::string& law) {
+    const laws::violations found = gradient_violations(policy);
+    INFO(joined(found));
+    CHECK(caught(found, law));
+  };
+  broken(make<overwrites>(), "accumulate: adds to g");
+  broken(make<overwrites>(), "accumulate: calling twice gives 2 g");
+  broken(make<takes_the_mean>(), "sum: batch cut before rollout 1:");
+  broken(make<takes_the_mean>(), "zero coefficients: rollouts from 1 on masked");
+  broken(make<descends>(), "gradient: finite difference");
+  broken(make<gradient_at_temperature_one>(), "gradient: finite difference");
+  broken(make<decays>(), "zero coefficients: contribute exactly nothing");
+  broken(make<clips_coefficients>(), "linear:");
+  broken(make<steps_while_at_it>(), "parameters: accumulate_score leaves them alone");
+  broken(make<checks_too_late>(), "errors: a coefficient too many: leaves g as it is");
+  broken(make<does_not_check>(), "errors: a coefficient too few: expected std::invalid_argument");
+  broken(make<does_not_check>(), "errors: a coefficient that is not finite");
+  broken(make<no_gradient>(), "gradient: is not zero");
+}
+
+TEST_CASE("parameterised_laws catch broken assignment", "[laws]") {
+  CHECK(caught(parameter_violations<assigns_opposite_steps>(), "theta + alpha direction"));
+  CHECK(caught(parameter_violations<steps_from_where_it_is>(), "theta + alpha direction"));
+  CHECK(caught(parameter_violations<assigns_in_float>(), "parameters <- theta, bit for bit"));
+  CHECK(caught(parameter_violations<assigns_in_float>(), "assign: alpha = 0") == false);
+}

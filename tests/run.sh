@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything and runs the tests. Arguments are passed to CMake.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source cmake/build.sh
+
+need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev catch2 libbenchmark-dev nlohmann-json3-dev \
+  libcli11-dev gnuplot-nox
+build all -DRLVR_BUILD_TESTS=ON -DRLVR_BUILD_EXAMPLES=ON -DRLVR_BUILD_BENCHMARKS=ON "$@"
+ctest --test-dir build --output-on-failure --no-tests=error --parallel "$(nproc)"
