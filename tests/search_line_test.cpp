@@ -71,14 +71,6 @@ TEST_CASE("line_objective accepts points and numbers, nothing else") {
   CHECK(rlvr::evaluate_at(point, 2.0).kl == 1);
 }
 
-TEST_CASE("collapsed needs both low entropy and low value") {
-  const line_point base{.value = .5, .entropy = 1};
-  CHECK(rlvr::collapsed({.value = .4, .entropy = .4}, base));
-  CHECK_FALSE(rlvr::collapsed({.value = .6, .entropy = .4}, base));
-  CHECK_FALSE(rlvr::collapsed({.value = .4, .entropy = .6}, base));
-  CHECK(rlvr::collapsed({.value = .4, .entropy = .6}, base, .7));
-}
-
 TEST_CASE("geometric_search finds a peak wherever the ladder begins") {
   for (double peak : {-9.0, -3.3, 0.0, 1.234, 4.0, 8.5})
     for (std::size_t refinements : {0, 1, 2, 4}) {

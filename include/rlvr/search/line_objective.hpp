@@ -42,10 +42,4 @@ line_point evaluate_at(F& f, double alpha) {
   return point;
 }
 
-/// Whether a step has destroyed the policy: entropy below `entropy_ratio` times the base's *and* value below
-/// the base's. Entropy alone falls straight through the best step, and says nothing.
-inline bool collapsed(const line_point& point, const line_point& base, double entropy_ratio = 0.5) {
-  return point.entropy < entropy_ratio * base.entropy && point.value < base.value;
-}
-
 }  // namespace rlvr

@@ -12,6 +12,7 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
 #include <rlvr/search/line_objective.hpp>
 #include <rlvr/search/sequence_kl.hpp>
@@ -30,14 +31,10 @@ struct policy_evaluation {
 template <class P>
 concept movable_sampler = parameterised<P> && sampler<P> && scorer<P>;
 
-/// Judges a completion of a prompt: `verify(prompt, completion)` with the prompt's index.
-template <class V>
-concept completion_verifier = std::is_invocable_r_v<verdict, V&, std::size_t, std::span<const token>>;
-
 namespace detail {
 
-template <completion_verifier V>
-policy_evaluation summarise(const rollouts& r, std::size_t prompt_count, V& verify) {
+template <rollout_verifier V>
+policy_evaluation summarise(const rollouts& r, std::size_t prompt_count, const V& verify) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   validate(r, prompt_count);
   policy_evaluation out{{}, std::vector<double>(prompt_count, nan)};
@@ -80,10 +77,10 @@ policy_evaluation summarise(const rollouts& r, std::size_t prompt_count, V& veri
 /// not finite or nothing was scored); entropy: nats, mean over tokens; length: tokens, mean over rollouts;
 /// alpha and kl 0. Throws std::invalid_argument when there are no requests, a reward is not finite or the
 /// rollouts are malformed; whatever sampler and verifier throw.
-template <sampler P, completion_verifier V>
+template <sampler P, rollout_verifier V>
 policy_evaluation evaluate_policy(P& policy, const ragged<token>& prompts,
                                   std::span<const sample_request> requests, const sampling_options& sampling,
-                                  random_key key, V&& verify) {
+                                  random_key key, const V& verify) {
   const rollouts r = policy.sample(prompts, requests, sampling, key);
   require(!r.empty(), "evaluate_policy: no rollouts were requested");
   return detail::summarise(r, prompts.size(), verify);
@@ -99,7 +96,7 @@ policy_evaluation evaluate_policy(P& policy, const ragged<token>& prompts,
 /// The policy stands at theta when a call begins, and is put back there, bit for bit, before the call returns
 /// or throws; do not change theta between calls. Policy, prompts, requests and direction are referred to, not
 /// copied. An alpha is evaluated once and remembered. One sampling and one scoring pass each.
-template <movable_sampler P, completion_verifier V>
+template <movable_sampler P, rollout_verifier V>
 class policy_line {
  public:
   policy_line(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,

@@ -27,7 +27,7 @@ struct one_shot_options {
   std::uint64_t seed = 0;
   subset_options subsets{};
   direction_search_options search{};
-  double collapsed_fraction = 0.2;       ///< of the base's entropy, see collapsed()
+  double collapsed_fraction = 0.5;       ///< of the base's entropy, see collapsed()
 };
 
 /// How a run ended. The policy has moved only when `improved`.

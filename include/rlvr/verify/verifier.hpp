@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr {
@@ -24,17 +25,6 @@ template <class V>
 concept text_verifier = requires(const V& v, std::string_view completion, std::string_view answer) {
   { v(completion, answer) }
   noexcept->std::same_as<verdict>;
-};
-
-/// A verifier of the rollouts of known prompts.
-///
-///  - `v(prompt, completion)`: the verdict on one rollout of prompt number `prompt`; pure. May throw
-///    std::invalid_argument for a prompt it does not know, or a std::runtime_error when the world fails (a
-///    sandbox, a remote judge). The completion includes the end-of-sequence token when the rollout ended with
-///    one.
-template <class V>
-concept rollout_verifier = requires(const V& v, std::size_t prompt, std::span<const token> completion) {
-  { v(prompt, completion) } -> std::same_as<verdict>;
 };
 
 /// Judges every rollout: r.verdicts[i] = v(r.prompts[i], r.completion(i)).
