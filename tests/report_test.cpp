@@ -1,6 +1,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -53,7 +55,8 @@ report::one_shot filled() {
 /// A folder of its own under the system's temporary one, removed at the end.
 struct scratch_folder {
   files::path path;
-  explicit scratch_folder(const char* name) : path(files::temp_directory_path() / name) {
+  explicit scratch_folder(const std::string& name)
+      : path(files::temp_directory_path() / (name + std::to_string(getpid()))) {  // tests run side by side
     files::remove_all(path);
     files::create_directories(path);
   }

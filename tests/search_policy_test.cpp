@@ -556,8 +556,35 @@ TEST_CASE("search_direction: unusable directions are statuses, with the base eva
   rlvr::policy_line line(policy, prompts, asked, {}, random_key(2), right_answer, down);
   CHECK(rlvr::search_direction(policy, prompts, r, 1, down, line).line.status == line_status::no_improvement);
   CHECK(message([&] {
-          (void)rlvr::search_direction(policy, prompts, r, 1, down, line, {.first_kl = 0});
-        }).find("first_kl is 0") != std::string::npos);
+          (void)rlvr::search_direction(policy, prompts, r, 1, down, line, {.kl = 0});
+        }).find("kl is 0") != std::string::npos);
+}
+
+TEST_CASE("search_direction: the first alpha by KL, by displacement or as given, on either grid") {
+  rlvr::tabular::policy policy(some_logits(1), completion_count);
+  const auto prompts = policy.prompts();
+  const auto asked = requests(50);
+  const rollouts r = policy.sample(prompts, asked, {}, random_key(1));
+  const std::vector<double> d = policy.expectation_gradient(rewards());
+  rlvr::policy_line line(policy, prompts, asked, {}, random_key(2), right_answer, d);
+  const auto search = [&](const rlvr::direction_search_options& o) {
+    return rlvr::search_direction(policy, prompts, r, 1, d, line, o);
+  };
+  const auto by_ratio = search({.scale = rlvr::step_scale::displacement, .displacement = 0.01});
+  CHECK_FALSE(by_ratio.calibration);
+  CHECK(by_ratio.line.points[1].alpha * rlvr::norm(policy.space(), d) ==
+        Approx(0.01 * rlvr::norm(policy.space(), policy.parameters())));
+
+  const auto given = search(
+      {.scale = rlvr::step_scale::given, .grid = rlvr::step_grid::classical, .alpha_base = 3});
+  REQUIRE(given.line.points.size() == 6);
+  for (std::size_t i = 0; i < 5; ++i) CHECK(given.line.points[i + 1].alpha == rlvr::classical_grid(3)[i]);
+
+  const auto by_kl = search({.grid = rlvr::step_grid::classical, .kl = 0.1});
+  REQUIRE(by_kl.calibration);
+  CHECK(by_kl.line.points[2].alpha == Approx(by_kl.calibration->alpha_for(0.1)));
+  CHECK(message([&] { (void)search({.alpha_base = -1}); }).find("alpha_base is -1") != std::string::npos);
+  CHECK(message([&] { (void)search({.displacement = nan_value}); }).find("displacement is") != std::string::npos);
 }
 
 }  // namespace

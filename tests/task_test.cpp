@@ -132,7 +132,7 @@ TEST_CASE("chain: the splits are functions of the text alone, disjoint, and of t
   CHECK(share[2] == Approx(0.2).margin(0.019));
 }
 
-TEST_CASE("chain: draws are pure functions of the key; a shorter list begins a longer one; exclusion holds", "[task]") {
+TEST_CASE("chain: draws are pure functions of the key, a shorter list begins a longer one, and exclusion holds", "[task]") {
   const rlvr::random_key key(11);
   const auto longer = chain::draw_problems(chain::split::test, 50, key);
   const auto shorter = chain::draw_problems(chain::split::test, 20, key);

@@ -152,7 +152,7 @@ TEST_CASE(".npy files come back as they were", "[xtensor]") {
 }
 
 TEST_CASE(".npy files that cannot be read are named", "[xtensor]") {
-  using Catch::Matchers::Contains;
+  using Catch::Contains;
   const scratch_file file("damaged");
   CHECK_THROWS_WITH((load_npy<double, 2>(file.path)), file.path + ": cannot be opened for reading");
   const xt::xtensor<double, 2> matrix{{1, 2, 3}, {4, 5, 6}};

@@ -12,6 +12,7 @@
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/ragged.hpp>
 #include <rlvr/core/random.hpp>
+#include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
 #include <rlvr/core/vector_space.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>

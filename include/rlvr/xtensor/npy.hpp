@@ -1,6 +1,8 @@
 #pragma once
 /// Arrays as .npy files, for exchange with NumPy.
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <exception>
 #include <fstream>
@@ -69,7 +71,11 @@ xt::xtensor<T, N> load_npy(const std::string& path) {
     if (!file) throw std::runtime_error("the file ends too early");
     if (array.dimension() != N)
       throw std::runtime_error(concat("the array has ", array.dimension(), " dimensions, expected ", N));
-    return array;
+    std::array<std::size_t, N> shape;
+    std::copy_n(array.shape().begin(), N, shape.begin());
+    xt::xtensor<T, N> out(shape);
+    std::copy(array.begin(), array.end(), out.begin());
+    return out;
   } catch (const std::exception& error) {
     throw std::runtime_error(concat(path, ": ", error.what()));
   }
