@@ -75,10 +75,10 @@ struct fixture {
 
   explicit fixture(std::size_t threads)
       : policy([threads] {
-          const auto model = decoder::load_model(RLVR_SOURCE_DIR "/examples/data/models/noisy");
+          const auto model = decoder::load_model(RLVR_SOURCE_DIR "/examples/models/noisy");
           return eigen::decoder<float>(model.cfg, model.parameters, {.threads = threads});
         }()) {
-    const auto model = decoder::load_model(RLVR_SOURCE_DIR "/examples/data/models/noisy");
+    const auto model = decoder::load_model(RLVR_SOURCE_DIR "/examples/models/noisy");
     const auto file = decoder::read_prompts(RLVR_SOURCE_DIR "/examples/data/chain_train.jsonl");
     for (std::size_t i = 0; i < 640; ++i) {
       prompts.push_back(model.tokenizer.encode(file.prompts[i]));

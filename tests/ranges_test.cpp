@@ -19,7 +19,8 @@ using namespace rlvr;
 
 namespace {
 
-/// Rollouts of prompts 0 .. sizes.size()-1, sizes[i] of prompt i; rollout j has 1 + j % 3 tokens, all of them j.
+/// Rollouts of prompts 0 .. sizes.size()-1, sizes[i] of prompt i; rollout j has 1 + j % 3 tokens, all of them
+/// j.
 rollouts ragged_batch(const std::vector<std::size_t>& sizes) {
   rollouts r;
   for (std::uint32_t prompt = 0; prompt < sizes.size(); ++prompt)
@@ -194,9 +195,10 @@ TEST_CASE("A subset's gradient by views equals subset_gradients", "[ranges]") {
 TEST_CASE("Views answer a user's questions", "[ranges]") {
   const rollouts r = ragged_batch({3, 1, 4, 2});
   auto solved = r | views::groups | ranges::views::transform([&](const group_view& group) {
-                        return ranges::count_if(group.rows(r.verdicts),
-                                                [](const verdict& v) { return v.scored && v.reward > 0; });
-                      });
+                  return ranges::count_if(group.rows(r.verdicts),
+                                          [](const verdict& v) { return v.scored && v.reward > 0; });
+                });
   CHECK((solved | ranges::to<std::vector<long>>()) == std::vector<long>{1, 1, 2, 0});
-  static_assert(!std::is_invocable_v<decltype(views::groups), rollouts>, "a view of a temporary would dangle");
+  static_assert(!std::is_invocable_v<decltype(views::groups), rollouts>,
+                "a view of a temporary would dangle");
 }

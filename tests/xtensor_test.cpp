@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <unistd.h>
+
 #include <xtensor/xmath.hpp>
 #include <xtensor/xview.hpp>
 
@@ -28,7 +30,8 @@ namespace {
 struct scratch_file {
   std::string path;
   explicit scratch_file(const std::string& name)
-      : path((std::filesystem::temp_directory_path() / ("rlvr_" + name + ".npy")).string()) {}
+      : path((std::filesystem::temp_directory_path() / ("rlvr_" + name + std::to_string(getpid()) + ".npy"))
+                 .string()) {}
   ~scratch_file() { std::filesystem::remove(path); }
 
   std::string bytes() const {
@@ -166,7 +169,8 @@ TEST_CASE(".npy files that cannot be read are named", "[xtensor]") {
     CHECK_THROWS_AS((load_npy<double, 2>(file.path)), std::runtime_error);
   }
   SECTION("shapes that promise more than there is") {
-    for (const std::string shape : {"(4294967296, 4294967296), }", "(99999999999999999999, 1), }", "(2, 4), }"}) {
+    for (const std::string shape :
+         {"(4294967296, 4294967296), }", "(99999999999999999999, 1), }", "(2, 4), }"}) {
       std::string bytes = whole;
       bytes.replace(bytes.find("(2, 3)"), shape.size(), shape);
       file.write(bytes);
@@ -177,7 +181,8 @@ TEST_CASE(".npy files that cannot be read are named", "[xtensor]") {
 
 TEST_CASE(".npy files that cannot be written are named", "[xtensor]") {
   const xt::xtensor<double, 1> values{1, 2};
-  CHECK_THROWS_WITH(save_npy("/no/such/folder/x.npy", values), "/no/such/folder/x.npy: cannot be opened for writing");
+  CHECK_THROWS_WITH(save_npy("/no/such/folder/x.npy", values),
+                    "/no/such/folder/x.npy: cannot be opened for writing");
   if (!std::filesystem::exists("/dev/full")) return;
   CHECK_THROWS_WITH(save_npy("/dev/full", values), "/dev/full: writing failed");
 }

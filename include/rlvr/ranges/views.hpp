@@ -31,7 +31,8 @@
 
 namespace rlvr {
 
-/// Rollouts [first, last) of a batch, which share their prompt. Nothing is copied: the batch must outlive the view.
+/// Rollouts [first, last) of a batch, which share their prompt. Nothing is copied: the batch must outlive the
+/// view.
 class group_view {
  public:
   group_view(const rollouts& batch, std::size_t first, std::size_t last)
@@ -69,8 +70,8 @@ class group_view {
 template <class R>
 concept group_range = ranges::input_range<R> && std::same_as<ranges::range_value_t<R>, group_view>;
 
-/// Runs of whole groups, in order, each with at most `limit` rollouts; a group that is larger makes a run of its
-/// own. Made by views::micro_batches.
+/// Runs of whole groups, in order, each with at most `limit` rollouts; a group that is larger makes a run of
+/// its own. Made by views::micro_batches.
 template <class Groups>
 class micro_batch_view : public ranges::view_facade<micro_batch_view<Groups>, ranges::unknown> {
  public:
@@ -118,7 +119,8 @@ namespace detail {
 struct groups_fn {
   auto operator()(const rollouts& r) const {
     return ranges::views::iota(std::size_t{0}, r.size()) |
-           ranges::views::chunk_by([&r](std::size_t i, std::size_t j) { return r.prompts[i] == r.prompts[j]; }) |
+           ranges::views::chunk_by(
+               [&r](std::size_t i, std::size_t j) { return r.prompts[i] == r.prompts[j]; }) |
            ranges::views::transform([&r](auto run) {
              const std::size_t first = *ranges::begin(run);
              return group_view(r, first, first + static_cast<std::size_t>(ranges::distance(run)));
@@ -129,7 +131,7 @@ struct groups_fn {
 
 struct micro_batches_fn {
   template <ranges::viewable_range R>
-    requires group_range<R> && ranges::forward_range<R>
+  requires group_range<R> && ranges::forward_range<R>
   auto operator()(R&& groups, std::size_t limit) const {
     return micro_batch_view<ranges::views::all_t<R>>(ranges::views::all(std::forward<R>(groups)), limit);
   }
@@ -149,8 +151,8 @@ inline auto subset(std::size_t m, std::size_t count) {
   return ranges::views::filter([m, count](const group_view& g) { return g.prompt() % count == m; });
 }
 
-/// Groups -> micro-batches of whole groups with at most `limit` rollouts each; a larger group stands alone. Each is
-/// a range of group_view. Throws std::invalid_argument when limit is 0.
+/// Groups -> micro-batches of whole groups with at most `limit` rollouts each; a larger group stands alone.
+/// Each is a range of group_view. Throws std::invalid_argument when limit is 0.
 inline auto micro_batches(std::size_t limit) {
   require(limit > 0, "views::micro_batches: limit is 0");
   return ranges::make_view_closure(ranges::bind_back(detail::micro_batches_fn{}, limit));
@@ -165,7 +167,8 @@ rollouts collect(R&& groups) {
   for (const group_view& g : groups) {
     const rollouts& r = g.batch();
     const auto join = [](auto& ours, auto part) { ours.insert(ours.end(), part.begin(), part.end()); };
-    for (std::size_t i = g.first(); i < g.last(); ++i) out.offsets.push_back(out.offsets.back() + r.length(i));
+    for (std::size_t i = g.first(); i < g.last(); ++i)
+      out.offsets.push_back(out.offsets.back() + r.length(i));
     join(out.tokens, g.tokens(r.tokens));
     join(out.log_probs, g.tokens(r.log_probs));
     join(out.entropies, g.tokens(r.entropies));

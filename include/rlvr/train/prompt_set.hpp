@@ -19,6 +19,8 @@ struct prompt_set {
   ragged<token> prompts;
   V verify;
 };
+template <class V>
+prompt_set(ragged<token>, V) -> prompt_set<V>;  // clang deduces aggregates from version 17 on
 
 /// `count` rollouts of each of `prompts` prompts from `first` on, wrapping around after `pool` of them.
 inline std::vector<sample_request> requests_for(std::size_t prompts, std::uint32_t count, std::size_t first,

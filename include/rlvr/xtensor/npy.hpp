@@ -32,8 +32,8 @@ void save_npy(const std::string& path, const xt::xexpression<E>& array) {
 
 namespace detail {
 
-/// Throws when the shape in the first line promises far more elements than the file has bytes: xtensor would compute
-/// with it, overflow and all, before it looks at the data. The slack is for extents beside a 0.
+/// Throws when the shape in the first line promises far more elements than the file has bytes: xtensor would
+/// compute with it, overflow and all, before it looks at the data. The slack is for extents beside a 0.
 inline void check_npy_shape(std::istream& file, std::size_t length) {
   const std::size_t limit = length + (std::size_t{1} << 24);
   std::string head;

@@ -20,10 +20,10 @@ struct padded {
   xt::xtensor<bool, 2> mask;  ///< [B, T] true where values holds an entry of a row, false at padding
 };
 
-/// One column of ragged rows as [B, T]: row i is values[offsets[i] .. offsets[i+1]), then `pad`. With r a rollouts:
-/// `pad(r.log_probs, r.offsets)`, `pad(r.tokens, r.offsets, pad_token)`.
-/// Throws std::invalid_argument when offsets does not begin with 0, decreases, or does not end at values.size().
-/// O(B T).
+/// One column of ragged rows as [B, T]: row i is values[offsets[i] .. offsets[i+1]), then `pad`. With r a
+/// rollouts: `pad(r.log_probs, r.offsets)`, `pad(r.tokens, r.offsets, pad_token)`. Throws
+/// std::invalid_argument when offsets does not begin with 0, decreases, or does not end at values.size(). O(B
+/// T).
 template <class T>
 padded<T> pad(const std::vector<T>& values, const std::vector<std::size_t>& offsets,
               std::type_identity_t<T> pad = T{}) {
@@ -33,8 +33,8 @@ padded<T> pad(const std::vector<T>& values, const std::vector<std::size_t>& offs
   const std::size_t rows = offsets.size() - 1;
   std::size_t width = 0;
   for (std::size_t i = 0; i < rows; ++i) {
-    require(offsets[i] <= offsets[i + 1], "pad: offsets[", i + 1, "] = ", offsets[i + 1], " is below offsets[", i,
-            "] = ", offsets[i]);
+    require(offsets[i] <= offsets[i + 1], "pad: offsets[", i + 1, "] = ", offsets[i + 1],
+            " is below offsets[", i, "] = ", offsets[i]);
     width = std::max(width, offsets[i + 1] - offsets[i]);
   }
   padded<T> out{xt::xtensor<T, 2>({rows, width}, pad), xt::xtensor<bool, 2>({rows, width}, false)};
@@ -52,9 +52,9 @@ padded<T> pad(const ragged<T>& rows, std::type_identity_t<T> pad = T{}) {
   return rlvr::pad(rows.values, rows.offsets, pad);
 }
 
-/// The entries under the mask, row by row: the inverse of pad, and `unpad(coefficients, mask).values` is a column in
-/// the order of r.tokens. The mask may have gaps; what it leaves out is dropped.
-/// Throws std::invalid_argument when values and mask differ in shape. O(B T).
+/// The entries under the mask, row by row: the inverse of pad, and `unpad(coefficients, mask).values` is a
+/// column in the order of r.tokens. The mask may have gaps; what it leaves out is dropped. Throws
+/// std::invalid_argument when values and mask differ in shape. O(B T).
 template <class T>
 ragged<T> unpad(const xt::xtensor<T, 2>& values, const xt::xtensor<bool, 2>& mask) {
   require(values.shape() == mask.shape(), "unpad: values are [", values.shape(0), ", ", values.shape(1),

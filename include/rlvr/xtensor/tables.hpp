@@ -23,7 +23,8 @@ inline xt::xtensor<double, 2> landscape_table(std::span<const line_point> points
   return table;
 }
 
-/// A row-major M x M matrix as [M, M]. Throws std::invalid_argument when the number of values is not a square. O(M^2).
+/// A row-major M x M matrix as [M, M]. Throws std::invalid_argument when the number of values is not a
+/// square. O(M^2).
 inline xt::xtensor<double, 2> square_matrix(std::span<const double> values) {
   std::size_t m = 0;
   while (m * m < values.size()) ++m;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <Eigen/Core>
@@ -70,6 +71,23 @@ template <class T>
 void add_scaled(T a, const T* x, T* y, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
+
+/// A vector of one head's size: known at compile time, in registers; 0 stands for any size.
+template <std::size_t Dim, class T>
+struct head_vector {
+  using type = Eigen::Matrix<T, static_cast<int>(Dim), 1>;
+  static T dot(const T* a, const T* b, std::size_t) {
+    return Eigen::Map<const type>(a).dot(Eigen::Map<const type>(b));
+  }
+  static void add_scaled(T a, const T* x, T* y, std::size_t) {
+    Eigen::Map<type>(y) += a * Eigen::Map<const type>(x);
+  }
+};
+template <class T>
+struct head_vector<0, T> {
+  static T dot(const T* a, const T* b, std::size_t n) { return eigen::dot(a, b, n); }
+  static void add_scaled(T a, const T* x, T* y, std::size_t n) { eigen::add_scaled(a, x, y, n); }
+};
 
 /// y <- x w^T. x: [rows, in], w: [out, in], y: [rows, out]; rows is a multiple of row_tile.
 template <class T>
@@ -169,44 +187,96 @@ struct keys_values {
   std::size_t stride;
 };
 
-/// One query head over the rows of `path`: out <- sum_j softmax(scale q.k_j) v_j. Returns the log-sum-exp of the
-/// scores. `scores` has room for path.size().
+inline std::size_t padded_lanes(std::size_t n) { return (n + lanes - 1) / lanes * lanes; }
+
+/// x_j <- e^(x_j - shift) for j < n, and 0 up to padded_lanes(n), for which there is room: whole vectors, no remainder.
 template <class T>
+void exponentials(T* x, std::size_t n, T shift) {
+  const std::size_t padded = padded_lanes(n);
+  for (std::size_t j = n; j < padded; ++j) x[j] = shift;
+  for (std::size_t j = 0; j < padded; j += lanes)
+    for (std::size_t l = 0; l < lanes; ++l) x[j + l] = vector_exp(x[j + l] - shift);
+  for (std::size_t j = n; j < padded; ++j) x[j] = 0;
+}
+
+/// Sum of x up to padded_lanes(n), whose padding is 0.
+template <class T>
+T sum_padded(const T* x, std::size_t n) {
+  T lane[lanes] = {};
+  for (std::size_t j = 0; j < n; j += lanes)
+    for (std::size_t l = 0; l < lanes; ++l) lane[l] += x[j + l];
+  return sum_lanes(lane);
+}
+
+/// Calls f with head_dim as a compile-time constant where it is a usual one, else with 0.
+template <class F>
+void with_head_dim(std::size_t head_dim, F f) {
+  switch (head_dim) {
+    case 16: return f(std::integral_constant<std::size_t, 16>());
+    case 32: return f(std::integral_constant<std::size_t, 32>());
+    case 64: return f(std::integral_constant<std::size_t, 64>());
+    case 128: return f(std::integral_constant<std::size_t, 128>());
+    default: return f(std::integral_constant<std::size_t, 0>());
+  }
+}
+
+/// One query head over the rows of `path`: out <- sum_j softmax(scale q.k_j) v_j. Returns the log-sum-exp of the
+/// scores. `scores` has room for padded_lanes(path.size()).
+template <std::size_t Dim, class T>
 T attend(const T* q, const keys_values<T>& kv, std::span<const std::int32_t> path, std::size_t head_dim, T scale,
          T* scores, T* out) {
+  using head = head_vector<Dim, T>;
   const std::size_t n = path.size();
   T top = -std::numeric_limits<T>::infinity();
   for (std::size_t j = 0; j < n; ++j) {
-    scores[j] = scale * dot(q, kv.keys + static_cast<std::size_t>(path[j]) * kv.stride, head_dim);
+    scores[j] = scale * head::dot(q, kv.keys + static_cast<std::size_t>(path[j]) * kv.stride, head_dim);
     top = scores[j] > top ? scores[j] : top;
   }
-  for (std::size_t j = 0; j < n; ++j) scores[j] = vector_exp(scores[j] - top);
-  T sum = 0;
-  for (std::size_t j = 0; j < n; ++j) sum += scores[j];
+  exponentials(scores, n, top);
+  const T sum = sum_padded(scores, n);
   const T share = T{1} / sum;
-  for (std::size_t i = 0; i < head_dim; ++i) out[i] = 0;
-  for (std::size_t j = 0; j < n; ++j)
-    add_scaled(scores[j] * share, kv.values + static_cast<std::size_t>(path[j]) * kv.stride, out, head_dim);
+  const auto weigh = [&](T* to) {
+    for (std::size_t j = 0; j < n; ++j)
+      head::add_scaled(scores[j] * share, kv.values + static_cast<std::size_t>(path[j]) * kv.stride, to, head_dim);
+  };
+  if constexpr (Dim > 0) {  // a local array stays in registers
+    T local[Dim] = {};
+    weigh(local);
+    for (std::size_t i = 0; i < Dim; ++i) out[i] = local[i];
+  } else {
+    for (std::size_t i = 0; i < head_dim; ++i) out[i] = 0;
+    weigh(out);
+  }
   return top + std::log(sum);
 }
 
 /// The gradient of attend: dq, and the rows of dkeys and dvalues, are added to. out and lse are the forward results.
-template <class T>
+template <std::size_t Dim, class T>
 void attend_backward(const T* dout, const T* out, T lse, const T* q, const keys_values<T>& kv,
                      std::span<const std::int32_t> path, std::size_t head_dim, T scale, T* scores, T* dq, T* dkeys,
                      T* dvalues) {
+  using head = head_vector<Dim, T>;
   const std::size_t n = path.size();
-  const T mean = dot(dout, out, head_dim);
+  const T mean = head::dot(dout, out, head_dim);
   for (std::size_t j = 0; j < n; ++j)
-    scores[j] = scale * dot(q, kv.keys + static_cast<std::size_t>(path[j]) * kv.stride, head_dim) - lse;
-  for (std::size_t j = 0; j < n; ++j) scores[j] = vector_exp(scores[j]);
-  for (std::size_t j = 0; j < n; ++j) {
-    const std::size_t at = static_cast<std::size_t>(path[j]) * kv.stride;
-    const T p = scores[j];
-    const T ds = scale * p * (dot(dout, kv.values + at, head_dim) - mean);
-    add_scaled(ds, kv.keys + at, dq, head_dim);
-    add_scaled(ds, q, dkeys + at, head_dim);
-    add_scaled(p, dout, dvalues + at, head_dim);
+    scores[j] = scale * head::dot(q, kv.keys + static_cast<std::size_t>(path[j]) * kv.stride, head_dim);
+  exponentials(scores, n, lse);
+  const auto pull = [&](T* to) {
+    for (std::size_t j = 0; j < n; ++j) {
+      const std::size_t at = static_cast<std::size_t>(path[j]) * kv.stride;
+      const T p = scores[j];
+      const T ds = scale * p * (head::dot(dout, kv.values + at, head_dim) - mean);
+      head::add_scaled(ds, kv.keys + at, to, head_dim);
+      head::add_scaled(ds, q, dkeys + at, head_dim);
+      head::add_scaled(p, dout, dvalues + at, head_dim);
+    }
+  };
+  if constexpr (Dim > 0) {
+    T local[Dim] = {};
+    pull(local);
+    for (std::size_t i = 0; i < Dim; ++i) dq[i] += local[i];
+  } else {
+    pull(dq);
   }
 }
 
@@ -239,7 +309,8 @@ struct token_distribution {
   double log_prob(double scaled_logit) const { return scaled_logit - top - std::log(sum); }
 };
 
-/// logits: [n] are divided by the temperature in place; weights[v] <- exp(logits[v] - top). NaN logits give NaN.
+/// logits: [n] are divided by the temperature in place; weights[v] <- exp(logits[v] - top), with room for
+/// padded_lanes(n). NaN logits give NaN.
 template <class T>
 token_distribution softmax(T* logits, std::size_t n, T inverse_temperature, T* weights) {
   T top = -std::numeric_limits<T>::infinity();
@@ -247,7 +318,8 @@ token_distribution softmax(T* logits, std::size_t n, T inverse_temperature, T* w
     logits[v] *= inverse_temperature;
     top = logits[v] > top ? logits[v] : top;
   }
-  for (std::size_t v = 0; v < n; ++v) weights[v] = vector_exp(logits[v] - top);
+  for (std::size_t v = 0; v < n; ++v) weights[v] = logits[v];
+  exponentials(weights, n, top);
   double sum[8] = {}, energy[8] = {};
   std::size_t v = 0;
   for (; v + 8 <= n; v += 8)

@@ -56,7 +56,7 @@ class rollout_chunk {
     log_probs.assign(tree_.edges().size(), 0);
     entropies.assign(tree_.edges().size(), 0);
     for_source_blocks(net, blocks_[0].input.data(), [&](std::size_t begin, std::size_t rows, const T*) {
-      T* weight = weights_.resize(net.shape().vocab);
+      T* weight = weights_.resize(padded_lanes(net.shape().vocab));
       for (std::size_t n = 0; n < rows; ++n) {
         T* row = logits_.data() + n * net.shape().vocab;
         const token_distribution p = softmax(row, net.shape().vocab, inverse_temperature, weight);
@@ -81,7 +81,7 @@ class rollout_chunk {
     T* d = dx_.resize(padded * hidden);
     std::fill_n(d, padded * hidden, T{0});
     for_source_blocks(net, blocks_[layers].input.data(), [&](std::size_t begin, std::size_t rows, const T* x) {
-      T* weight = weights_.resize(vocab);
+      T* weight = weights_.resize(padded_lanes(vocab));
       for (std::size_t n = 0; n < rows; ++n) {
         T* row = logits_.data() + n * vocab;
         const token_distribution p = softmax(row, vocab, inverse_temperature, weight);

@@ -136,7 +136,7 @@ class slice_sampler {
     const std::size_t nodes = path_begin_.size() - 1;
     const std::size_t block = std::max(row_tile, (std::size_t{1} << 20) / vocab / row_tile * row_tile);
     const T inverse_temperature = static_cast<T>(1.0 / options.temperature);
-    T* weights = weights_.resize(vocab);
+    T* weights = weights_.resize(padded_lanes(vocab));
     std::size_t m = 0;
     for (std::size_t begin = 0; begin < nodes; begin += block) {
       const std::size_t rows = std::min(block, nodes - begin);

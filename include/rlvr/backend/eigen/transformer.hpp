@@ -144,17 +144,19 @@ class transformer {
     const std::size_t group = s_.heads / s_.kv_heads;
     T* out = a.attention.resize(padded_rows(rows) * s_.q_width);
     T* log_sum = a.log_sum.resize(rows * s_.heads);
-    for (std::size_t r = 0; r < rows; ++r) {
-      const std::span<const std::int32_t> keys = path(r);
-      if (scores.size() < keys.size()) scores.resize(2 * keys.size());
-      for (std::size_t h = 0; h < s_.heads; ++h) {
-        const std::size_t at = h / group * s_.head_dim;
-        log_sum[r * s_.heads + h] =
-            attend(a.qkv.data() + r * s_.qkv_width + h * s_.head_dim,
-                   keys_values<T>{kv.keys + at, kv.values + at, kv.stride}, keys, s_.head_dim, attention_scale(),
-                   scores.data(), out + r * s_.q_width + h * s_.head_dim);
+    with_head_dim(s_.head_dim, [&](auto dim) {
+      for (std::size_t r = 0; r < rows; ++r) {
+        const std::span<const std::int32_t> keys = path(r);
+        if (scores.size() < padded_lanes(keys.size())) scores.resize(2 * padded_lanes(keys.size()));
+        for (std::size_t h = 0; h < s_.heads; ++h) {
+          const std::size_t at = h / group * s_.head_dim;
+          log_sum[r * s_.heads + h] = attend<dim()>(
+              a.qkv.data() + r * s_.qkv_width + h * s_.head_dim,
+              keys_values<T>{kv.keys + at, kv.values + at, kv.stride}, keys, s_.head_dim, attention_scale(),
+              scores.data(), out + r * s_.q_width + h * s_.head_dim);
+        }
       }
-    }
+    });
     clear_padding(out, rows, s_.q_width);
   }
 
@@ -265,17 +267,20 @@ class transformer {
   void attention_backward(std::size_t rows, const block_activations<T>& a, Path path, const T* dattention,
                           std::vector<T>& scores, T* dqkv) const {
     const std::size_t group = s_.heads / s_.kv_heads;
-    for (std::size_t r = 0; r < rows; ++r) {
-      const std::span<const std::int32_t> keys = path(r);
-      if (scores.size() < keys.size()) scores.resize(2 * keys.size());
-      for (std::size_t h = 0; h < s_.heads; ++h) {
-        const std::size_t q = r * s_.qkv_width + h * s_.head_dim, out = r * s_.q_width + h * s_.head_dim;
-        const std::size_t k = s_.q_width + h / group * s_.head_dim, v = k + s_.kv_width;
-        attend_backward(dattention + out, a.attention.data() + out, a.log_sum.data()[r * s_.heads + h],
-                        a.qkv.data() + q, keys_values<T>{a.qkv.data() + k, a.qkv.data() + v, s_.qkv_width}, keys,
-                        s_.head_dim, attention_scale(), scores.data(), dqkv + q, dqkv + k, dqkv + v);
+    with_head_dim(s_.head_dim, [&](auto dim) {
+      for (std::size_t r = 0; r < rows; ++r) {
+        const std::span<const std::int32_t> keys = path(r);
+        if (scores.size() < padded_lanes(keys.size())) scores.resize(2 * padded_lanes(keys.size()));
+        for (std::size_t h = 0; h < s_.heads; ++h) {
+          const std::size_t q = r * s_.qkv_width + h * s_.head_dim, out = r * s_.q_width + h * s_.head_dim;
+          const std::size_t k = s_.q_width + h / group * s_.head_dim, v = k + s_.kv_width;
+          attend_backward<dim()>(dattention + out, a.attention.data() + out, a.log_sum.data()[r * s_.heads + h],
+                                 a.qkv.data() + q,
+                                 keys_values<T>{a.qkv.data() + k, a.qkv.data() + v, s_.qkv_width}, keys, s_.head_dim,
+                                 attention_scale(), scores.data(), dqkv + q, dqkv + k, dqkv + v);
+        }
       }
-    }
+    });
   }
 
   void qk_norm_backward(std::size_t l, std::size_t rows, const block_activations<T>& a, T* dqkv, T* g) const {

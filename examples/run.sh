@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds the main example and runs it. Arguments are passed to it (--help lists them).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$PWD
+cd "$root"
+source cmake/build.sh
+
+need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev nlohmann-json3-dev libcli11-dev gnuplot-nox
+build one_shot_rlvr
+cd "$here"
+exec "$root/build/examples/one_shot_rlvr" "$@"
