@@ -3,16 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <rlvr/backend/decoder/config.hpp>
 #include <rlvr/backend/decoder/layout.hpp>
+#include <rlvr/backend/eigen/ordered_sum.hpp>
 #include <rlvr/backend/eigen/rollout_chunk.hpp>
 #include <rlvr/backend/eigen/sampling.hpp>
 #include <rlvr/backend/eigen/space.hpp>
@@ -25,14 +24,14 @@ namespace rlvr::eigen {
 
 struct decoder_options {
   std::size_t threads = 0;            ///< 0: one per hardware thread. Never changes a result.
-  std::size_t chunk_tokens = 2048;    ///< tokens of one gradient chunk, before equal prefixes are merged
+  std::size_t chunk_tokens = 1024;    ///< tokens of one gradient chunk, before equal prefixes are merged
   std::size_t slice_rollouts = 1024;  ///< most rollouts that one thread samples together. Never changes a result.
 };
 
 /// Models policy; its space models elementwise and tensor_layout. T is float or double.
 /// One build gives the same bits for any number of threads: rows are computed in fixed tiles, gradients in chunks
 /// of chunk_tokens that are summed in order.
-/// Memory: parameters, and per thread one gradient and the activations of one chunk. One call at a time.
+/// Memory: parameters, and per thread up to three gradients and the activations of one chunk. One call at a time.
 template <class T>
 class decoder {
  public:
@@ -150,29 +149,18 @@ class decoder {
               coefficients[t]);
     const std::vector<std::size_t> chunk_of = plan("accumulate_score", prompts, r, coefficients, temperature);
     std::vector<work_count> work(pool_.size());
-    std::mutex mutex;
-    std::condition_variable turn_changed;
-    std::size_t turn = 0;
-    bool failed = false;
+    ordered_sum<T> sum(std::span<T>(g.data(), static_cast<std::size_t>(g.size())), 2 * pool_.size());
     pool_.parallel_for(chunk_of.size() - 1, [&](std::size_t k, std::size_t worker) {
       rollout_chunk<T>& c = chunks_[worker];
       try {
         c.build(prompts, r, coefficients, active_, chunk_of[k], chunk_of[k + 1]);
         c.differentiate(network(), static_cast<T>(1.0 / temperature), static_cast<std::size_t>(theta_.size()));
       } catch (...) {
-        const std::lock_guard lock(mutex);
-        failed = true;
-        turn_changed.notify_all();
+        sum.abandon();
         throw;
       }
       work[worker] += c.work;
-      // Chunks join the sum in their order, whoever computed them.
-      std::unique_lock lock(mutex);
-      turn_changed.wait(lock, [&] { return turn == k || failed; });
-      if (failed) return;
-      add_scaled(T{1}, static_cast<const T*>(c.gradient.data()), g.data(), static_cast<std::size_t>(g.size()));
-      ++turn;
-      turn_changed.notify_all();
+      sum.add(k, c.gradient);
     });
     work_ = {};
     for (const work_count& w : work) work_ += w;
