@@ -186,18 +186,15 @@ void run(const options& o) {
   const auto result = rlvr::one_shot(policy, train, validation, confirmation, rlvr::centred{}, recipe, progress);
   bar.finish();
 
-  // The test compares what goes out with what came in; an unchanged model has difference 0.
-  auto improved = space.zero(), step = space.zero();
+  auto improved = space.zero();
   space.assign(improved, policy.parameters());
-  space.assign(step, improved);
-  space.axpy(-1.0, base, step);
   policy.assign(base);
-  const rlvr::comparison tested =
-      rlvr::compare(policy, test, rlvr::requests_for(test.prompts, recipe.evaluation_group), recipe.sampling,
-                    rlvr::random_key(o.seed).fold(rlvr::purpose::test), step, 1.0);
 
   report::one_shot r = plain(result, o);
-  r.test = plain(tested);
+  // The best step found, taken or not; without one alpha is 0, and the base is compared with itself.
+  r.test = plain(rlvr::compare(policy, test, rlvr::requests_for(test.prompts, recipe.evaluation_group),
+                               recipe.sampling, rlvr::random_key(o.seed).fold(rlvr::purpose::test),
+                               result.direction ? *result.direction : base, result.alpha));
   r.seconds = progress.seconds();
   print(r);
 

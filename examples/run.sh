@@ -4,7 +4,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$PWD
 cd "$root"
-source cmake/build.sh
+source .ci/build.sh
 
 need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev nlohmann-json3-dev libcli11-dev gnuplot-nox
 build one_shot_rlvr

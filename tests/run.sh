@@ -2,7 +2,7 @@
 # Installs what is missing, builds everything and runs the tests. Arguments are passed to CMake.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source cmake/build.sh
+source .ci/build.sh
 
 need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev catch2 libbenchmark-dev nlohmann-json3-dev \
   libcli11-dev gnuplot-nox
