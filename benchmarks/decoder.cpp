@@ -27,11 +27,11 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-/// Runs f on `threads` threads at once, five times, and returns the shortest time.
+/// Runs f on `threads` threads at once, thirty times, and returns the shortest time.
 template <class F>
 double shortest(std::size_t threads, F f) {
   double best = 1e9;
-  for (int repeat = 0; repeat < 5; ++repeat) {
+  for (int repeat = 0; repeat < 30; ++repeat) {
     const auto begin = std::chrono::steady_clock::now();
     {
       std::vector<std::jthread> team;
