@@ -4,8 +4,20 @@
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
+#include <string>
 
 #include <CLI/CLI.hpp>
+
+/// Accepts numbers above 0. (CLI11's own check answers with the largest double, written out.)
+inline CLI::Validator positive_number() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        const bool ok = CLI::detail::lexical_cast(text, value) && value > 0;
+        return ok ? std::string() : text + " is not a number above 0";
+      },
+      "POSITIVE");
+}
 
 /// Parses the command line and calls run(); the result is the program's exit status.
 template <class Run>

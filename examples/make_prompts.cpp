@@ -101,8 +101,8 @@ void run(const options& o) {
   const rlvr::random_key key = rlvr::random_key(o.seed).fold(rlvr::purpose::corpus);
   const auto write = [&](const char* name, chain::split part, std::size_t count) {
     std::string text;
-    for (const chain::problem& p : chain::draw_problems(part, count, key.fold(static_cast<std::uint64_t>(part)), held_out))
-      text += line_of(p);
+    const rlvr::random_key part_key = key.fold(static_cast<std::uint64_t>(part));
+    for (const chain::problem& p : chain::draw_problems(part, count, part_key, held_out)) text += line_of(p);
     rlvr::decoder::write_file(folder / name, text);
   };
   write("chain_train.jsonl", chain::split::train, o.train);
@@ -115,11 +115,11 @@ void run(const options& o) {
 int main(int argc, char** argv) {
   options o;
   CLI::App app{"Writes the prompt files of the example task."};
-  app.option_defaults()->always_capture_default();
+  app.option_defaults()->always_capture_default()->take_last();
   app.add_option("--out", o.out, "Folder to write into");
-  app.add_option("--train", o.train, "Training prompts");
-  app.add_option("--validation", o.validation, "Validation prompts");
-  app.add_option("--test", o.test, "Test prompts");
+  app.add_option("--train", o.train, "Training prompts")->check(positive_number());
+  app.add_option("--validation", o.validation, "Validation prompts")->check(positive_number());
+  app.add_option("--test", o.test, "Test prompts")->check(positive_number());
   app.add_option("--seed", o.seed, "Seed of all draws");
   app.add_option("--chain-sum", o.chain_sum,
                  "reasoning-gym's chain_sum problems, one JSON object per line: those that fit the task are written to "

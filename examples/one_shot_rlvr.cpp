@@ -148,7 +148,8 @@ void print(const report::one_shot& r) {
   std::printf("test           %s\n\n", report::to_sentence(r.test).c_str());
   std::printf("cosine between gradients of %zu disjoint prompt subsets: %s on average\n", r.subset_cosine.subsets,
               text("%.3f", r.subset_cosine.mean, "unknown").c_str());
-  std::printf("noise scale: %s rollouts; the batch has %zu\n", text("%.0f", r.noise_scale, "unknown").c_str(), r.rollouts);
+  std::printf("noise scale: %s rollouts; the batch has %zu\n", text("%.0f", r.noise_scale, "unknown").c_str(),
+              r.rollouts);
   std::printf("cosine between correct and incorrect part: %s (-1 up to sampling noise by an identity; it tests the "
               "code)\n",
               text("%.3f", r.correct_incorrect_cosine, "unknown").c_str());
@@ -172,7 +173,7 @@ void run(const options& o) {
   auto base = space.zero();
   space.assign(base, policy.parameters());
   std::printf("%s: %zu parameters; %zu rollouts of %zu prompts\n", o.model.c_str(), space.dimension(), o.rollouts,
-              o.rollouts / std::max<std::size_t>(o.group_size, 1));
+              o.rollouts / o.group_size);
   std::fflush(stdout);
 
   rlvr::one_shot_options recipe;
@@ -220,19 +221,25 @@ int main(int argc, char** argv) {
   options o;
   CLI::App app{"One-shot RLVR: samples a large batch of rollouts from a model, takes one policy gradient, searches the "
                "step along it on validation prompts, and writes the improved model with the evidence for it."};
-  app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "Model folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json");
-  app.add_option("--prompts", o.prompts, "Training prompts, one {\"prompt\", \"answer\"} per line; N / G of them are used");
+  app.option_defaults()->always_capture_default()->take_last();
+  app.add_option("--model", o.model,
+                 "Model folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json");
+  app.add_option("--prompts", o.prompts,
+                 "Training prompts, one {\"prompt\", \"answer\"} per line; N / G of them are used");
   app.add_option("--validation", o.validation,
                  "Prompts that choose the step (odd lines) and confirm it (even lines)");
   app.add_option("--test", o.test, "Prompts that decide nothing: base and improved model are compared on them");
   app.add_option("--verifier", o.verifier, "How answers are judged: " + std::string(rlvr::verifier_names));
-  app.add_option("--rollouts", o.rollouts, "N, completions to sample in all; a multiple of the group size");
-  app.add_option("--group-size", o.group_size, "G, completions of each prompt");
-  app.add_option("--temperature", o.temperature, "Sampling temperature, of training and of every accuracy");
-  app.add_option("--max-tokens", o.max_tokens, "Longest completion in tokens, the end of sequence included");
+  app.add_option("--rollouts", o.rollouts, "N, completions to sample in all; a multiple of the group size")
+      ->check(positive_number());
+  app.add_option("--group-size", o.group_size, "G, completions of each prompt")->check(positive_number());
+  app.add_option("--temperature", o.temperature, "Sampling temperature, of training and of every accuracy")
+      ->check(positive_number());
+  app.add_option("--max-tokens", o.max_tokens, "Longest completion in tokens, the end of sequence included")
+      ->check(positive_number());
   app.add_option("--steps", o.steps,
-                 "1: search along the gradient; k: spend the rollouts on k small steps and search along their sum");
+                 "1: search along the gradient; k: spend the rollouts on k small steps and search along their sum")
+      ->check(positive_number());
   app.add_option("--seed", o.seed, "Seed of all draws");
   app.add_option("--threads", o.threads, "Threads; 0: one per hardware thread. Never changes the result");
   app.add_option("--out", o.out, "Folder to write; an older result there is replaced");

@@ -39,6 +39,24 @@ inline range around(const std::vector<double>& values, bool logarithmic) {
   return {low - room, high + room};
 }
 
+/// The numbers of an axis, as gnuplot's list of tics: on a linear axis about `count` at a round distance.
+inline std::string linear_tics(const range& r, int count) {
+  const double wanted = (r.high - r.low) / count, decade = std::pow(10, std::floor(std::log10(wanted)));
+  double step = 10 * decade;
+  for (double digit : {5.0, 2.0, 1.0})
+    if (wanted <= digit * decade) step = digit * decade;
+  return "set ytics " + value(step) + "\n";
+}
+
+/// On a logarithmic axis the powers of ten, and 2 and 5 times them where there are less than three decades.
+inline std::string logarithmic_tics(double low, double high) {
+  std::string list;
+  for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10)
+    for (double digit : {1.0, 2.0, 5.0})
+      if (digit == 1 || high / low < 1e3) list += (list.empty() ? "" : ",") + value(digit * decade);
+  return "set xtics (" + list + ")\n";
+}
+
 /// One panel of the landscape between two screen heights.
 struct panel {
   double bottom, top;
@@ -60,8 +78,8 @@ inline std::string status_words(std::string status) {
   return status;
 }
 
-/// landscape.svg: accuracy with its 95% band, entropy and KL against alpha; the base is dashed, the chosen alpha marked,
-/// collapsed points are crosses.
+/// landscape.svg: accuracy with its 95% band, entropy and KL against alpha; the base is dashed, the chosen alpha
+/// marked, collapsed points are crosses.
 inline std::string landscape_script(const one_shot& r) {
   using detail::text;
   using detail::value;
@@ -88,7 +106,8 @@ inline std::string landscape_script(const one_shot& r) {
          value(r.base.entropy) + "\n";
   s += "EOD\n"
        "set multiplot\nset logscale x\n"
-       "set xrange [" + value(first) + ":" + value(last) + "]\n"
+       "set xrange [" + value(first) + ":" + value(last) + "]\n" +
+       detail::logarithmic_tics(first, last) +
        "set grid xtics ytics linecolor '#e6eaee' linewidth 1 linetype 1\nunset key\n"
        "set tics scale 0.6\n";
 
@@ -97,12 +116,14 @@ inline std::string landscape_script(const one_shot& r) {
   const landscape_point* chosen = nullptr;
   for (const landscape_point& p : r.landscape)
     if (r.alpha > 0 && p.alpha == r.alpha) chosen = &p;
-  const std::string headline = r.status == "improved" ? "Accuracy on test prompts " + text("%.3f", r.test.base_accuracy, "?") +
-                                                            " → " + text("%.3f", r.test.accuracy, "?")
-                                                      : "No step was taken: " + status_words(r.status);
-  const std::string below = "difference " + text("%+.3f", r.test.difference, "?") + " [" + text("%+.3f", r.test.low, "?") +
-                            ", " + text("%+.3f", r.test.high, "?") + "]; below: validation prompts, 95% bands, " +
-                            std::to_string(r.rollouts) + " rollouts of " + std::to_string(r.prompts) + " prompts";
+  const std::string headline =
+      r.status == "improved" ? "Accuracy on test prompts " + text("%.3f", r.test.base_accuracy, "?") + " → " +
+                                   text("%.3f", r.test.accuracy, "?")
+                             : "No step was taken: " + status_words(r.status);
+  const std::string below = "difference on test prompts " + text("%+.3f", r.test.difference, "?") + " [" +
+                            text("%+.3f", r.test.low, "?") + ", " + text("%+.3f", r.test.high, "?") +
+                            "]; drawn: validation prompts, 95% bands, " + std::to_string(r.rollouts) + " rollouts of " +
+                            std::to_string(r.prompts) + " prompts";
   s += "set label 1 '{/:Bold=20 " + headline + "}' at screen 0.035,0.967 left textcolor '#1b232b'\n"
        "set label 2 '{/=13 " + below + "}' at screen 0.035,0.937 left textcolor '#5b6772'\n";
   if (chosen)
@@ -112,7 +133,8 @@ inline std::string landscape_script(const one_shot& r) {
          ",graph 1.035 center textcolor '#1b232b'\n";
 
   // Three panels on one axis: only the last writes its numbers.
-  s += detail::begin_panel({0.475, 0.88, "accuracy (pass\\@1)", detail::around(accuracies, false)}) +
+  const detail::range accuracy = detail::around(accuracies, false), entropy = detail::around(entropies, false);
+  s += detail::begin_panel({0.475, 0.88, "accuracy (pass\\@1)", accuracy}) + detail::linear_tics(accuracy, 8) +
        "set format x ''\n"
        "set label 4 'base' at graph 0.992,first " + value(r.base.accuracy) + " right offset 0,0.6 textcolor '#5b6772'\n"
        + (any_collapsed ? "set label 5 '× collapsed' at graph 0.992,graph 0.05 right textcolor '#c0392b'\n" : "") +
@@ -126,13 +148,13 @@ inline std::string landscape_script(const one_shot& r) {
                     ") every ::0::0 with points pointtype 7 pointsize 1.1 linecolor '#1b232b'\n"
               : "\n";
   s += "unset label 1\nunset label 2\nunset label 3\nunset label 5\n" +
-       detail::begin_panel({0.285, 0.445, "entropy (nats)", detail::around(entropies, false)}) +
+       detail::begin_panel({0.285, 0.445, "entropy (nats)", entropy}) + detail::linear_tics(entropy, 4) +
        "set label 4 'base' at graph 0.992,first " + value(r.base.entropy) + " right offset 0,-0.7 textcolor '#5b6772'\n"
        "plot $base using 1:5 with lines linecolor '#5b6772' linewidth 1.4 dashtype (8,5), "
        "$points using 1:5 with linespoints linecolor '#d9731a' linewidth 2.2 pointtype 7 pointsize 0.5\n"
        "unset label 4\n" +
        detail::begin_panel({0.085, 0.255, "KL (nats/sequence)", detail::around(kls, true)}) +
-       "set logscale y\nset format x '%g'\nset format y '10^{%T}'\n"
+       "set ytics autofreq\nset logscale y\nset format x '%g'\nset format y '10^{%T}'\n"
        "set xlabel 'step size α' textcolor '#27313b'\n"
        "plot $points using 1:6 with linespoints linecolor '#2a8c6e' linewidth 2.2 pointtype 7 pointsize 0.5\n"
        "unset multiplot\n";
@@ -163,7 +185,8 @@ inline std::string cosine_script(const one_shot& r) {
   s += "$cells << EOD\n" + cells + "EOD\n$values << EOD\n" + values + "EOD\n"
        "set lmargin at screen 0.085\nset rmargin at screen 0.865\n"
        "set bmargin at screen 0.085\nset tmargin at screen 0.845\n"
-       "set label 1 '{/:Bold=20 Mean cosine of subset gradients: " + text("%.2f", r.subset_cosine.mean, "unknown") + "}' at screen 0.035,0.957 left textcolor '#1b232b'\n"
+       "set label 1 '{/:Bold=20 Mean cosine of subset gradients: " +
+       text("%.2f", r.subset_cosine.mean, "unknown") + "}' at screen 0.035,0.957 left textcolor '#1b232b'\n"
        "set label 2 '{/=13 gradients of " + std::to_string(M) + " disjoint prompt subsets; noise scale " +
        text("%.0f", r.noise_scale, "unknown") + " rollouts, batch " + std::to_string(r.rollouts) +
        "}' at screen 0.035,0.915 left textcolor '#5b6772'\n"
@@ -177,7 +200,8 @@ inline std::string cosine_script(const one_shot& r) {
        "set palette defined (0 '#440154', 1 '#482878', 2 '#3e4989', 3 '#31688e', 4 '#26828e', 5 '#1f9e89', "
        "6 '#35b779', 7 '#6ece58', 8 '#b5de2b', 9 '#fde725')\n"
        "set style fill solid 1 noborder\n"
-       "set object 1 rectangle from 0.5,0.5 to " + edge + "," + edge + " fillcolor '#eef1f4' fillstyle solid noborder behind\n"
+       "set object 1 rectangle from 0.5,0.5 to " + edge + "," + edge +
+       " fillcolor '#eef1f4' fillstyle solid noborder behind\n"
        "plot $cells using 1:2:(0.49):(0.49):3 with boxxyerror fillcolor palette, "
        "$values using 1:2:3:4 with labels font ',"  + std::to_string(M <= 8 ? 15 : M <= 16 ? 10 : 7) +
        "' textcolor rgb variable\n";

@@ -47,7 +47,7 @@ rlvr::decoder::config shape_of(const options& o, const char_tokenizer& tokenizer
   c.intermediate_size = o.intermediate;
   c.layers = o.layers;
   c.heads = c.kv_heads = o.heads;
-  if (o.heads == 0 || o.hidden % o.heads != 0)
+  if (o.hidden % o.heads != 0)
     throw rlvr::decoder::input_error(rlvr::concat("--hidden ", o.hidden, " is not a multiple of --heads ", o.heads));
   c.head_dim = o.hidden / o.heads;
   c.max_positions = 64;
@@ -57,8 +57,8 @@ rlvr::decoder::config shape_of(const options& o, const char_tokenizer& tokenizer
   return c;
 }
 
-/// All of layout(c) in order: norms 1; matrices normal with deviation 1 / sqrt(inputs), those that write into the residual stream divided by
-/// sqrt(2 layers), so that the stream's variance does not depend on the depth.
+/// All of layout(c) in order: norms 1; matrices normal with deviation 1 / sqrt(inputs), those that write into the
+/// residual stream divided by sqrt(2 layers), so that the stream's variance does not depend on the depth.
 std::vector<float> initial_parameters(const rlvr::decoder::config& c, rlvr::random_key key) {
   const std::vector<rlvr::tensor_slot> slots = rlvr::decoder::layout(c);
   std::vector<float> theta(rlvr::decoder::parameter_count(slots), 1.0f);
@@ -117,7 +117,6 @@ accuracy measure(P& policy, const char_tokenizer& tokenizer, const std::vector<c
 
 void run(const options& o, const std::string& command) {
   chain::corpus_options corpus{.from = chain::corpus_named(o.corpus), .noise = o.noise, .held_out = {}};
-  rlvr::require(o.batch > 0 && o.evaluate_every > 0, "--batch and --evaluate-every must be positive");
   const char_tokenizer tokenizer(chain::alphabet);
   const rlvr::decoder::config config = shape_of(o, tokenizer);
   for (const std::string& prompt : rlvr::decoder::read_prompts(o.held_out).prompts) corpus.held_out.insert(prompt);
@@ -189,22 +188,23 @@ void run(const options& o, const std::string& command) {
 int main(int argc, char** argv) {
   options o;
   CLI::App app{"Makes a base model for the example task."};
-  app.option_defaults()->always_capture_default();
+  app.option_defaults()->always_capture_default()->take_last();
   app.add_option("--corpus", o.corpus,
                  "What to learn from: noisy (each step may get a wrong digit), mix (correct, without carry, and direct "
                  "answers) or clean");
   app.add_option("--noise", o.noise, "Probability of a wrong digit per step, for noisy")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--steps", o.steps, "Optimiser steps at most");
-  app.add_option("--batch", o.batch, "Examples per step");
+  app.add_option("--steps", o.steps, "Optimiser steps at most")->check(positive_number());
+  app.add_option("--batch", o.batch, "Examples per step")->check(positive_number());
   app.add_option("--curriculum", o.curriculum,
                  "Steps with two terms at most, then as many with three, and so on; 0: all lengths from the start");
-  app.add_option("--learning-rate", o.learning_rate, "Peak learning rate: 100 steps of warm-up, cosine to a tenth");
-  app.add_option("--hidden", o.hidden, "Width of the decoder");
-  app.add_option("--layers", o.layers, "Layers");
-  app.add_option("--heads", o.heads, "Attention heads");
-  app.add_option("--intermediate", o.intermediate, "Width of the MLP");
+  app.add_option("--learning-rate", o.learning_rate, "Peak learning rate: 100 steps of warm-up, cosine to a tenth")
+      ->check(positive_number());
+  app.add_option("--hidden", o.hidden, "Width of the decoder")->check(positive_number());
+  app.add_option("--layers", o.layers, "Layers")->check(positive_number());
+  app.add_option("--heads", o.heads, "Attention heads")->check(positive_number());
+  app.add_option("--intermediate", o.intermediate, "Width of the MLP")->check(positive_number());
   app.add_option("--stop-at-accuracy", o.stop_at_accuracy, "Stop as soon as pass@1 on validation prompts reaches this");
-  app.add_option("--evaluate-every", o.evaluate_every, "Steps between two measurements");
+  app.add_option("--evaluate-every", o.evaluate_every, "Steps between two measurements")->check(positive_number());
   app.add_option("--held-out", o.held_out, "Prompts that the corpus must not contain, besides the other splits");
   app.add_option("--seed", o.seed, "Seed of all draws");
   app.add_option("--threads", o.threads, "Threads; 0: one per hardware thread. Never changes the result");

@@ -53,8 +53,7 @@ struct one_shot {
   std::string status;                      ///< how the run ended: "improved", or why the model is unchanged
   std::string advice;                      ///< what to do about it; empty when the model improved
   std::vector<landscape_point> landscape;  ///< by increasing alpha
-  comparison confirmation;                 ///< the base against alpha
-  comparison test;                         ///< the base against the model that the run hands back
+  comparison confirmation, test;           ///< the base against alpha, taken or not
   cosine_table subset_cosine;
   double correct_incorrect_cosine = unknown;
   double noise_scale = unknown;  ///< rollouts
@@ -134,7 +133,7 @@ inline std::string to_table(const one_shot& r) {
   std::string out = "       alpha   accuracy   95% interval      entropy         kl\n";
   char line[160];
   for (const landscape_point& p : r.landscape) {
-    const bool chosen = p.alpha == r.alpha;
+    const bool chosen = p.alpha > 0 && p.alpha == r.alpha;
     std::snprintf(line, sizeof line, "%s %9s   %8s   [%s, %s]   %8s   %8s%s\n", chosen ? "->" : "  ",
                   text("%.3g", p.alpha, "-").c_str(), text("%.4f", p.accuracy, "-").c_str(),
                   text("%.4f", p.low, "-").c_str(), text("%.4f", p.high, "-").c_str(),
