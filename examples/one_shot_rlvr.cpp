@@ -15,9 +15,11 @@
 #include <CLI/CLI.hpp>
 
 #include <rlvr/advantage/centred.hpp>
+#include <rlvr/backend/decoder/chat_template.hpp>
 #include <rlvr/backend/decoder/model_folder.hpp>
 #include <rlvr/backend/decoder/prompts.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
+#include <rlvr/tokenizer/folder.hpp>
 #include <rlvr/train/one_shot.hpp>
 #include <rlvr/verify/decoded.hpp>
 #include <rlvr/verify/named.hpp>
@@ -33,15 +35,15 @@
 namespace {
 
 namespace files = std::filesystem;
-using rlvr::decoder::char_tokenizer;
 using rlvr::decoder::input_error;
 using rlvr::decoder::prompt_file;
+using rlvr::tokenizer::folder_tokenizer;
 
 struct options {
   files::path here = files::path(__FILE__).parent_path();
   std::string model = here / "models" / "noisy", prompts = here / "data" / "chain_train.jsonl",
               validation = here / "data" / "chain_validation.jsonl", test = here / "data" / "chain_test.jsonl",
-              verifier = "exact_after_equals", out = "results";
+              verifier = "exact_after_equals", chat = "none", out = "results";
   std::size_t rollouts = 10240, steps = 1, threads = 0;
   std::uint32_t group_size = 16, max_tokens = 32;
   double temperature = 1;
@@ -52,21 +54,22 @@ using judge = std::function<rlvr::verdict(std::size_t, std::span<const rlvr::tok
 using prompt_set = rlvr::prompt_set<judge>;
 
 /// Every `stride`-th prompt of a file from `first` on, as tokens, with the verifier of their completions.
-prompt_set read(const std::string& path, const char_tokenizer& tokenizer, const std::string& verifier,
-                std::size_t first = 0, std::size_t stride = 1) {
+prompt_set read(const std::string& path, const folder_tokenizer& tokenizer, const options& o, std::size_t first = 0,
+                std::size_t stride = 1) {
   const prompt_file file = rlvr::decoder::read_prompts(path);
+  const rlvr::decoder::chat_template chat = rlvr::decoder::chat_template_named(o.chat);
   prompt_set out;
   std::vector<std::string> answers;
   for (std::size_t i = first; i < file.size(); i += stride) {
     try {
-      out.prompts.push_back(tokenizer.encode(file.prompts[i]));
+      out.prompts.push_back(tokenizer.encode_prompt(chat, file.prompts[i]));
     } catch (const input_error& e) {
       throw input_error(rlvr::concat(path, ", line ", file.lines[i], ": ", std::string_view(e.what())));
     }
     answers.push_back(file.answers[i]);
   }
   if (out.prompts.empty()) throw input_error(path + ": too few prompts: validation and confirmation need one each");
-  out.verify = rlvr::with_verifier(verifier, [&](auto text_verifier) -> judge {
+  out.verify = rlvr::with_verifier(o.verifier, [&](auto text_verifier) -> judge {
     return rlvr::decoded_verifier(
         text_verifier, [&tokenizer](std::span<const rlvr::token> tokens) { return tokenizer.decode(tokens); }, answers);
   });
@@ -158,17 +161,18 @@ void print(const report::one_shot& r) {
 }
 
 void run(const options& o) {
-  rlvr::decoder::model_files model = rlvr::decoder::load_model(o.model);
-  const prompt_set train = read(o.prompts, model.tokenizer, o.verifier);
+  auto model = rlvr::tokenizer::load_model(o.model);
+  const prompt_set train = read(o.prompts, model.tokenizer, o);
   // Lines alternate, so that a file in some order gives two sets of the same kind.
-  const prompt_set validation = read(o.validation, model.tokenizer, o.verifier, 0, 2);
-  const prompt_set confirmation = read(o.validation, model.tokenizer, o.verifier, 1, 2);
-  const prompt_set test = read(o.test, model.tokenizer, o.verifier);
+  const prompt_set validation = read(o.validation, model.tokenizer, o, 0, 2);
+  const prompt_set confirmation = read(o.validation, model.tokenizer, o, 1, 2);
+  const prompt_set test = read(o.test, model.tokenizer, o);
   rlvr::decoder::staged_folder folder(o.out, {"report.json", "landscape.csv", "landscape.npy", "landscape.svg",
                                               "subset_cosine.npy", "subset_cosine.svg", "model"});
   report::require_gnuplot();
 
   rlvr::eigen::decoder<float> policy(model.cfg, model.parameters, {.threads = o.threads});
+  std::vector<float>().swap(model.parameters);  // the policy has its own
   const auto& space = policy.space();
   auto base = space.zero();
   space.assign(base, policy.parameters());
@@ -195,7 +199,7 @@ void run(const options& o) {
   // The best step found, taken or not; without one alpha is 0, and the base is compared with itself.
   r.test = plain(rlvr::compare(policy, test, rlvr::requests_for(test.prompts, recipe.evaluation_group),
                                recipe.sampling, rlvr::random_key(o.seed).fold(rlvr::purpose::test),
-                               result.direction ? *result.direction : base, result.alpha));
+                               result.alpha > 0 ? *result.direction : base, result.alpha));
   r.seconds = progress.seconds();
   print(r);
 
@@ -223,12 +227,15 @@ int main(int argc, char** argv) {
                "step along it on validation prompts, and writes the improved model with the evidence for it."};
   app.option_defaults()->always_capture_default()->take_last();
   app.add_option("--model", o.model,
-                 "Model folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json");
+                 "Model folder: config.json, tokenizer.json, tokenizer_config.json and the weights, in one file or "
+                 "several");
   app.add_option("--prompts", o.prompts,
                  "Training prompts, one {\"prompt\", \"answer\"} per line; N / G of them are used");
   app.add_option("--validation", o.validation,
                  "Prompts that choose the step (odd lines) and confirm it (even lines)");
   app.add_option("--test", o.test, "Prompts that decide nothing: base and improved model are compared on them");
+  app.add_option("--template", o.chat,
+                 "How a prompt is put to a chat model: " + std::string(rlvr::decoder::chat_template_names));
   app.add_option("--verifier", o.verifier, "How answers are judged: " + std::string(rlvr::verifier_names));
   app.add_option("--rollouts", o.rollouts, "N, completions to sample in all; a multiple of the group size")
       ->check(positive_number());

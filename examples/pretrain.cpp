@@ -23,6 +23,7 @@
 #include <rlvr/core/policy.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/schedule.hpp>
+#include <rlvr/ranges/views.hpp>
 #include <rlvr/verify/exact.hpp>
 
 #include "command_line.hpp"
@@ -103,14 +104,13 @@ accuracy measure(P& policy, const char_tokenizer& tokenizer, const std::vector<c
   }
   const rlvr::rollouts r = policy.sample(prompts, requests, {.max_tokens = chain::longest_completion}, key);
   const rlvr::exact_verifier verify{.marker = "="};
-  std::vector<double> right(problems.size());
   accuracy out;
-  for (std::size_t i = 0; i < r.size(); ++i)
-    right[r.prompts[i]] +=
-        verify(tokenizer.decode(r.completion(i)), chain::answer_text(problems[r.prompts[i]])).reward;
-  for (double count : right) {
-    out.pass_at_1 += count / static_cast<double>(r.size());
-    out.pass_at_16 += (count > 0) / static_cast<double>(problems.size());
+  for (const rlvr::group_view group : r | rlvr::views::groups) {
+    const std::string answer = chain::answer_text(problems[group.prompt()]);
+    double right = 0;
+    for (const auto completion : group.completions()) right += verify(tokenizer.decode(completion), answer).reward;
+    out.pass_at_1 += right / static_cast<double>(r.size());
+    out.pass_at_16 += (right > 0) / static_cast<double>(problems.size());
   }
   return out;
 }

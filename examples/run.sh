@@ -6,7 +6,8 @@ here=$PWD
 cd "$root"
 source .ci/build.sh
 
-need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev nlohmann-json3-dev libcli11-dev gnuplot-nox
+need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev nlohmann-json3-dev libcli11-dev pkg-config libpcre2-dev \
+  libutf8proc-dev gnuplot-nox
 build one_shot_rlvr
 cd "$here"
 exec "$root/build/examples/one_shot_rlvr" "$@"

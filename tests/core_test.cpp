@@ -301,3 +301,22 @@ TEST_CASE("tabular policy rejects what it cannot read", "[core][tabular]") {
   CHECK_THROWS_AS(policy.expectation(std::vector<double>(3)), std::invalid_argument);
   CHECK_THROWS_AS(policy.expectation_gradient(std::vector<double>(3)), std::invalid_argument);
 }
+
+TEST_CASE("policies refuse damaged offsets and vectors of another size", "[core]") {
+  tabular::policy policy(std::vector<double>(6), 3);
+  const ragged<token> prompts = policy.prompts();
+  rollouts r;
+  r.tokens = {0, 1};
+  r.prompts = {0};
+  r.offsets = {1, 2};
+  CHECK_THROWS_WITH(policy.score(prompts, r, 1.0), "rollouts: offsets must begin with 0");
+  r.offsets = {0, 2, 1};
+  CHECK_THROWS_WITH(policy.score(prompts, r, 1.0), Catch::Contains("offsets[2] = 1 is below offsets[1] = 2"));
+  r.offsets = {};
+  CHECK_THROWS_AS(policy.score(prompts, r, 1.0), std::invalid_argument);
+  CHECK_THROWS_WITH(policy.assign(std::vector<double>(5)), Catch::Contains("5 coordinates, expected 6"));
+  CHECK_THROWS_AS(policy.assign(policy.parameters(), 1.0, std::vector<double>(5)), std::invalid_argument);
+  // The last rollout indices there are.
+  const rollouts last = policy.sample(prompts, std::vector<sample_request>{{0, 4, 0xfffffffcu}}, {}, random_key(1));
+  CHECK(last.size() == 4);
+}

@@ -1,5 +1,7 @@
 /// config.json: what is read, what is refused and why, what is written; the layout of the parameters.
 
+#include <cmath>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,13 @@ json qwen(const char* type) {
   json j = llama();
   j["model_type"] = type;
   j["architectures"] = {type == std::string("qwen2") ? "Qwen2ForCausalLM" : "Qwen3ForCausalLM"};
+  return j;
+}
+json olmo(const char* type) {
+  json j = llama();
+  j["model_type"] = type;
+  j["num_hidden_layers"] = 5;
+  j["architectures"] = {type == std::string("olmo2") ? "Olmo2ForCausalLM" : "Olmo3ForCausalLM"};
   return j;
 }
 json with(json j, const char* field, json value) {
@@ -98,10 +107,10 @@ TEST_CASE("decoder config: rotary embeddings in the three layouts") {
   CHECK(parse(with(base, "rope_parameters",
                    {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 7.0}}}}))
             .rope_theta == 7);
-  CHECK(error_of(with(llama(), "rope_scaling", {{"rope_type", "llama3"}, {"factor", 32}})) ==
-        "config.json: rope_scaling: rope_type \"llama3\" is not supported yet");
-  CHECK(error_of(with(llama(), "rope_scaling", {{"type", "yarn"}})) ==
-        "config.json: rope_scaling: type \"yarn\" is not supported yet");
+  CHECK(error_of(with(llama(), "rope_scaling", {{"rope_type", "dynamic"}, {"factor", 32}})) ==
+        "config.json: rope_scaling: rope_type \"dynamic\" is not supported yet");
+  CHECK(error_of(with(llama(), "rope_scaling", {{"type", "linear"}})) ==
+        "config.json: rope_scaling: type \"linear\" is not supported yet");
   CHECK(error_of(with(llama(), "rope_scaling", {{"rope_type", "spiral"}})) ==
         "config.json: rope_scaling: unknown rope_type \"spiral\"");
   CHECK(error_of(with(llama(), "rope_parameters", {{"full_attention", {{"rope_type", "spiral"}}}})) ==
@@ -115,25 +124,130 @@ TEST_CASE("decoder config: rotary embeddings in the three layouts") {
         "config.json: rope_parameters: partial_rotary_factor 0.5 is not supported yet");
 }
 
-TEST_CASE("decoder config: sliding windows are refused only when they are in force") {
+TEST_CASE("decoder config: scaled rotary embeddings") {
+  const json base = with(llama(), "max_position_embeddings", 4096);
+  const config three = parse(with(base, "rope_scaling",
+                                  {{"rope_type", "llama3"},
+                                   {"factor", 32},
+                                   {"low_freq_factor", 1},
+                                   {"high_freq_factor", 4.0},
+                                   {"original_max_position_embeddings", 8192}}));
+  CHECK(three.rope == rope_scaling{.kind = rope_kind::llama3, .factor = 32, .original_positions = 8192});
+  const config yarn = parse(with(base, "rope_scaling", {{"type", "yarn"}, {"factor", 8}, {"beta_fast", 16}}));
+  CHECK(yarn.rope == rope_scaling{.kind = rope_kind::yarn,
+                                  .factor = 8,
+                                  .original_positions = 4096,
+                                  .beta_fast = 16,
+                                  .attention_factor = 1.2079441541679836});
+  const json scaled = {{"rope_type", "yarn"}, {"factor", 8}, {"attention_factor", 1.5}, {"truncate", false}};
+  CHECK(parse(with(base, "rope_scaling", scaled)).rope.attention_factor == 1.5);
+  CHECK(!parse(with(base, "rope_scaling", scaled)).rope.truncate);
+  CHECK(parse(with(base, "rope_scaling",
+                   {{"rope_type", "yarn"}, {"factor", 8}, {"mscale", 2.0}, {"mscale_all_dim", 1.0}}))
+            .rope.attention_factor == Approx((1 + 0.2 * std::log(8.0)) / (1 + 0.1 * std::log(8.0))));
+
+  const auto fault = [&](json scaling) { return error_of(with(base, "rope_scaling", std::move(scaling))); };
+  CHECK(fault({{"rope_type", "yarn"}}) == "config.json: rope_scaling: no field \"factor\"");
+  CHECK(fault({{"rope_type", "llama3"}, {"factor", 8}}) == "config.json: rope_scaling: no field \"low_freq_factor\"");
+  CHECK(fault({{"rope_type", "yarn"}, {"factor", 0.5}}) == "config.json: the rotary factor is 0.5, expected 1 or more");
+  CHECK(fault({{"rope_type", "yarn"}, {"factor", 8}, {"beta_slow", 64}}) ==
+        "config.json: beta_slow is 64 and beta_fast 32, expected 0 < slow <= fast");
+  CHECK(fault({{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}) ==
+        "config.json: low_freq_factor is 4 and high_freq_factor 4, expected 0 < low < high");
+
+  // Newer files key the parameters by layer type; which layers may be scaled is the family's.
+  const json by_layer = {{"full_attention", scaled}, {"sliding_attention", {{"rope_type", "default"}}}};
+  json three_layers = olmo("olmo3");
+  three_layers["rope_parameters"] = by_layer;
+  CHECK(parse(three_layers).rope.kind == rope_kind::yarn);
+  CHECK((!parse(three_layers).scales_rope(0) && parse(three_layers).scales_rope(3)));
+  json all_layers = qwen("qwen3");
+  all_layers["rope_parameters"] = by_layer;
+  CHECK_THROWS_WITH(parse(all_layers), Catch::Contains("is not supported yet"));
+}
+
+TEST_CASE("rope: the published frequencies") {
+#ifdef RLVR_SHARED_DATA
+  std::ifstream in(std::string(RLVR_SHARED_DATA) + "/rope_oracle.json");
+#else
+  std::ifstream in;
+  in.setstate(std::ios::failbit);
+#endif
+  if (!in) {
+    WARN("skipped: the folder of shared data is absent");
+    return;
+  }
+  const json oracle = json::parse(in);
+  for (const json& c : oracle["cases"]) {
+    INFO(c["name"]);
+    json j = with(llama(), "rope_theta", c["rope_theta"]);
+    j["head_dim"] = c["head_dim"];
+    json scaling = c;
+    for (const char* field : {"name", "inv_freq", "attention_factor", "correction_range", "head_dim"})
+      scaling.erase(field);
+    j["rope_scaling"] = scaling;
+    const config read = parse(j);
+    CHECK(read.rope.attention_factor == Approx(c["attention_factor"].get<double>()).epsilon(1e-12));
+    const std::vector<double> f = rope_frequencies(read.rope, read.rope_theta, read.head_dim);
+    REQUIRE(f.size() == c["inv_freq"].size());
+    for (std::size_t i = 0; i < f.size(); ++i) CHECK(f[i] == Approx(c["inv_freq"][i].get<double>()).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("decoder config: sliding windows") {
+  using windows = std::vector<std::size_t>;
   const json window = with(with(qwen("qwen2"), "sliding_window", 16), "max_window_layers", 1);
-  CHECK_NOTHROW(parse(window));
-  CHECK_NOTHROW(parse(with(window, "use_sliding_window", false)));
-  CHECK_NOTHROW(parse(with(with(window, "use_sliding_window", true), "max_window_layers", 2)));
-  CHECK(error_of(with(window, "use_sliding_window", true)) ==
-        "config.json: sliding_window 16 is not supported yet");
-  CHECK(error_of(with(llama(), "sliding_window", 16)) ==
-        "config.json: sliding_window 16 is not supported yet");
-  const json types = with(window, "use_sliding_window", true);
-  CHECK_NOTHROW(parse(with(types, "layer_types", {"full_attention", "full_attention"})));
-  CHECK(error_of(with(types, "layer_types", {"full_attention", "sliding_attention"})) ==
+  CHECK(parse(window).windows.empty());
+  CHECK(parse(with(window, "use_sliding_window", false)).windows.empty());
+  CHECK(parse(with(with(window, "use_sliding_window", true), "max_window_layers", 2)).windows.empty());
+  const json on = with(window, "use_sliding_window", true);
+  CHECK(parse(on).windows == windows{0, 16});
+  CHECK((parse(on).window(0) == 0 && parse(on).window(1) == 16 && parse(window).window(1) == 0));
+  CHECK(parse(without(on, "sliding_window")).windows == windows{0, 4096});
+  CHECK(parse(with(on, "sliding_window", nullptr)).windows.empty());
+  CHECK(parse(with(on, "layer_types", {"full_attention", "full_attention"})).windows.empty());
+  CHECK(parse(with(on, "layer_types", {"sliding_attention", "full_attention"})).windows == windows{16, 0});
+  CHECK(parse(olmo("olmo3")).windows == windows{4096, 4096, 4096, 0, 4096});
+  CHECK(parse(olmo("olmo2")).windows.empty());
+
+  CHECK(error_of(with(on, "sliding_window", 0)) == "config.json: sliding_window is 0, expected at least 1");
+  CHECK(error_of(with(llama(), "sliding_window", 16)) == "config.json: sliding_window 16 is not supported yet");
+  CHECK(error_of(with(window, "layer_types", {"full_attention", "sliding_attention"})) ==
         "config.json: layer_types \"sliding_attention\" is not supported yet");
-  CHECK(error_of(with(types, "layer_types", 1)) == "config.json: layer_types is 1, expected a list");
+  CHECK(error_of(with(on, "layer_types", {"chunked_attention", "full_attention"})) ==
+        "config.json: layer_types \"chunked_attention\" is not supported yet");
+  CHECK(error_of(with(on, "layer_types", 1)) == "config.json: layer_types is 1, expected a list of 2");
+  CHECK(error_of(with(on, "layer_types", {"full_attention"})) ==
+        "config.json: layer_types is [\"full_attention\"], expected a list of 2");
+  config c = parse(on);
+  c.windows = {3, 4};
+  CHECK_THROWS_WITH(validate(c), "config: windows of 3 and 4, expected one width");
+  c.windows = {3};
+  CHECK_THROWS_WITH(validate(c), "config: windows for 1 of 2 layers");
+  c = parse(llama());
+  c.windows = {0, 4};
+  CHECK_THROWS_WITH(validate(c), "config: a llama model has no sliding windows of 4");
+}
+
+TEST_CASE("decoder config: every family survives writing") {
+  std::vector<json> all = {llama(), qwen("qwen2"), qwen("qwen3"), olmo("olmo2"), olmo("olmo3")};
+  all.push_back(with(with(qwen("qwen3"), "use_sliding_window", true), "max_window_layers", 1));
+  all.push_back(with(olmo("olmo3"), "layer_types", std::vector<std::string>(5, "full_attention")));
+  for (const json& j : std::vector<json>(all)) {
+    all.push_back(with(j, "rope_scaling",
+                       {{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}}));
+    all.push_back(with(j, "rope_scaling", {{"rope_type", "yarn"}, {"factor", 3}, {"beta_slow", 0.5}}));
+  }
+  for (const json& j : all) {
+    INFO(j.dump());
+    const config c = parse(j);
+    CHECK(parse_config(config_json(c), "again") == c);
+  }
 }
 
 TEST_CASE("decoder config: what is refused, by name and value") {
   const std::vector<std::pair<json, std::string>> cases = {
-      {with(llama(), "model_type", "olmo2"), "model_type \"olmo2\" is not supported yet"},
+      {with(llama(), "model_type", "gemma"), "model_type \"gemma\" is not supported yet"},
       {without(llama(), "model_type"), "no field \"model_type\""},
       {with(llama(), "model_type", 3), "model_type is 3, expected a string"},
       {with(llama(), "architectures", {"LlamaForSequenceClassification"}),
@@ -222,7 +336,7 @@ TEST_CASE("decoder config: options that a model type does not have") {
   c.qk_norm = false;
   CHECK_THROWS_WITH(validate(c), "config: a qwen3 model has q_norm and k_norm");
   c.model_type = "gpt2";
-  CHECK_THROWS_WITH(layout(c), "config: model_type \"gpt2\" is not supported (llama, qwen2 and qwen3 are)");
+  CHECK_THROWS_WITH(layout(c), "config: model_type \"gpt2\" is not supported (llama, qwen2, qwen3, olmo2 and olmo3 are)");
 }
 
 TEST_CASE("decoder layout: names and shapes, side by side without gaps") {
@@ -264,6 +378,30 @@ TEST_CASE("decoder layout: names and shapes, side by side without gaps") {
   c.tied_embeddings = true;
   CHECK(layout(c).back().name == "model.norm.weight");
   CHECK(layout(parse(llama())).size() == 1 + 2 * 9 + 2);
+
+  c = parse(olmo("olmo2"));
+  c.layers = 1;
+  const std::vector<std::pair<std::string, shape>> post = {
+      {"model.embed_tokens.weight", {19, 32}},
+      {"model.layers.0.self_attn.q_proj.weight", {32, 32}},
+      {"model.layers.0.self_attn.k_proj.weight", {16, 32}},
+      {"model.layers.0.self_attn.v_proj.weight", {16, 32}},
+      {"model.layers.0.self_attn.q_norm.weight", {32}},
+      {"model.layers.0.self_attn.k_norm.weight", {16}},
+      {"model.layers.0.self_attn.o_proj.weight", {32, 32}},
+      {"model.layers.0.post_attention_layernorm.weight", {32}},
+      {"model.layers.0.mlp.gate_proj.weight", {48, 32}},
+      {"model.layers.0.mlp.up_proj.weight", {48, 32}},
+      {"model.layers.0.mlp.down_proj.weight", {32, 48}},
+      {"model.layers.0.post_feedforward_layernorm.weight", {32}},
+      {"model.norm.weight", {32}},
+      {"lm_head.weight", {19, 32}}};
+  const auto other = layout(c);
+  REQUIRE(other.size() == post.size());
+  for (std::size_t i = 0; i < other.size(); ++i) {
+    CHECK(other[i].name == post[i].first);
+    CHECK(other[i].shape == post[i].second);
+  }
 }
 
 TEST_CASE("decoder config: damaged text is refused or read, never worse") {

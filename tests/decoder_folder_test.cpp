@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -22,10 +23,9 @@ namespace {
 struct scratch {
   fs::path path;
   scratch() {
-    for (int i = 0; path.empty(); ++i) {
-      const fs::path candidate = fs::temp_directory_path() / ("rlvr_folder_test_" + std::to_string(i));
-      if (fs::create_directory(candidate)) path = fs::canonical(candidate);
-    }
+    std::string name = (fs::temp_directory_path() / "rlvr_folder_test_XXXXXX").string();
+    if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp");  // tests run side by side
+    path = fs::canonical(name);
   }
   ~scratch() { fs::remove_all(path); }
   std::size_t entries() const {
@@ -252,12 +252,93 @@ TEST_CASE("model folder: missing and unfitting files") {
   CHECK(fault() == m.string() + ": tokenizer.json has 6 tokens, but vocab_size in config.json is 5");
   put(m / "tokenizer.json", tokenizer_json(char_tokenizer("012")));
   CHECK(fault() == "no error");
-  fs::rename(m / "model.safetensors", m / "model.safetensors.index.json");
-  CHECK(fault() == m.string() + ": weights in several files are not supported yet");
   put(m / "model.safetensors", "damaged");
   CHECK(error_of<file_error>([&] { load_model(m); }) ==
         (m / "model.safetensors").string() +
             ": damaged safetensors file: shorter than the 8 bytes of the header length");
+}
+
+TEST_CASE("mapped file: the bytes of a file") {
+  const scratch dir;
+  const fs::path file = dir.path / "f";
+  const std::string bytes = std::string("a\0b\r\n", 5) + std::string(10000, 'x');
+  put(file, bytes);
+  const auto text = [](const mapped_file& f) { return std::string(f.bytes().begin(), f.bytes().end()); };
+  mapped_file first(file);
+  CHECK(text(first) == bytes);
+  const mapped_file moved(std::move(first));
+  write_file(file, "new");  // what is mapped stays what it was
+  CHECK(text(moved) == bytes);
+  CHECK(text(mapped_file(file)) == "new");
+  put(file, "");
+  CHECK(mapped_file(file).bytes().empty());
+  CHECK(error_of<input_error>([&] { mapped_file(dir.path / "g"); }) == "no file " + (dir.path / "g").string());
+  CHECK(error_of<file_error>([&] { mapped_file f(dir.path); }) == "cannot read " + dir.path.string() + ": Is a directory");
+  put(dir.path / "s", "abc");  // short enough for std::string to keep it inside
+  mapped_file before(dir.path / "s");
+  CHECK(text(mapped_file(std::move(before))) == "abc");
+}
+
+TEST_CASE("model folder: weights in several files") {
+  const scratch dir;
+  const fs::path m = dir.path / "m";
+  const config c = small_config(false);
+  const std::vector<rlvr::tensor_slot> slots = layout(c);
+  const std::vector<float> p = small_parameters(c);
+  const char_tokenizer t("012");
+  save_model(m, c, t, std::span<const float>(p), storage::f32);
+  fs::remove(m / "model.safetensors");
+  const std::string one = "model-00001-of-00002.safetensors", two = "model-00002-of-00002.safetensors";
+  const auto shard = [&](const std::string& name, std::size_t from, std::size_t to) {
+    put(m / name, write_safetensors(std::span<const rlvr::tensor_slot>(slots).subspan(from, to - from),
+                                    std::span<const float>(p), storage::f32));
+  };
+  nlohmann::json index = {{"metadata", {{"total_size", 4 * p.size()}}}};
+  const auto write_index = [&] { put(m / "model.safetensors.index.json", index.dump()); };
+  for (std::size_t i = 0; i < slots.size(); ++i) index["weight_map"][slots[i].name] = i < 4 ? one : two;
+  write_index();
+  shard(one, 0, 4);
+  shard(two, 4, slots.size());
+  CHECK(load_model(m).parameters == p);
+  CHECK(load_parameters<double>(m, c).back() == double(p.back()));
+
+  const auto fault = [&] { return error_of<input_error>([&] { load_model(m); }); };
+  const std::string said = (m / "model.safetensors.index.json").string(), in_one = (m / one).string(),
+                    in_two = (m / two).string();
+  shard(one, 0, 3);
+  CHECK(fault() == in_one + ": no tensor " + slots[3].name + ", which model.safetensors.index.json expects there");
+  shard(one, 0, 5);
+  CHECK(fault() == in_one + ": tensor " + slots[4].name + " is not there according to model.safetensors.index.json");
+  index["weight_map"].erase(slots[4].name);
+  write_index();
+  shard(one, 0, 4);
+  CHECK(fault() == in_two + ": tensor " + slots[4].name + " is not there according to model.safetensors.index.json");
+  shard(two, 5, slots.size());
+  CHECK(fault() == said + ": no tensor " + slots[4].name);
+  index["weight_map"][slots[4].name] = two;
+  write_index();
+  fs::remove(m / two);
+  CHECK(fault() == "no file " + in_two);
+  put(m / two, "damaged");
+  CHECK(error_of<file_error>([&] { load_model(m); }) ==
+        in_two + ": damaged safetensors file: shorter than the 8 bytes of the header length");
+  for (const char* name : {"../" "model.safetensors", "/etc/passwd", "..", ""}) {
+    index["weight_map"][slots[4].name] = name;
+    write_index();
+    CHECK(fault() == said + ": weight_map of " + slots[4].name + " is \"" + name +
+                         "\", expected the name of a file in the same folder");
+  }
+  index["weight_map"][slots[4].name] = 3;
+  write_index();
+  CHECK(fault() == said + ": weight_map of " + slots[4].name + " is 3, expected the name of a file");
+  index = {{"weight_map", nlohmann::json::object()}};
+  write_index();
+  CHECK(fault() == said + ": weight_map is {}, expected an object of tensors and their files");
+  put(m / "model.safetensors.index.json", "{}");
+  CHECK(fault() == said + ": no field \"weight_map\"");
+  // A single file wins over an index.
+  put(m / "model.safetensors", write_safetensors(std::span<const rlvr::tensor_slot>(slots), std::span<const float>(p), storage::f32));
+  CHECK(load_model(m).parameters == p);
 }
 
 TEST_CASE("model folder: tensors are checked by name") {

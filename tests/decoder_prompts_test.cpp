@@ -33,6 +33,8 @@ TEST_CASE("prompts: lines, blank lines, numbers, other fields") {
   CHECK(p.prompts == std::vector<std::string>{"1+1=", "é\n", "x", "y"});
   CHECK(p.answers == std::vector<std::string>{"2", "3", "-0.5", ""});
   CHECK(p.lines == std::vector<std::size_t>{1, 4, 5, 6});
+  CHECK(parse_prompts("{\"question\": \"2+2?\", \"answer\": \"#### 4\"}", "p").prompts[0] == "2+2?");
+  CHECK(parse_prompts("{\"question\": \"q\", \"prompt\": \"p\", \"answer\": \"4\"}", "p").prompts[0] == "p");
 }
 
 TEST_CASE("prompts: every fault has its line") {

@@ -210,12 +210,13 @@ TEST_CASE("subset_gradients: one sweep, progress, and what failures leave", "[gr
             [&](std::size_t done, std::size_t total) { seen.emplace_back(done, total); });
   CHECK(policy.calls == 5);
   CHECK(policy.work == 2 * (B - 1));  // each scored rollout once with its coefficient and once for its part
-  REQUIRE(seen.size() == 5);
+  REQUIRE(seen.size() == 6);
   for (std::size_t i = 0; i < seen.size(); ++i) {
     CHECK(seen[i].second == 2 * B);
     if (i > 0) CHECK(seen[i].first > seen[i - 1].first);
   }
-  CHECK(seen.back().first == 2 * B - 1);  // the unscored rollout is in no part
+  CHECK(seen[4].first == 2 * B - 1);  // the unscored rollout is in no part
+  CHECK(seen[5].first == 2 * B);
 
   const std::vector<double> theta = policy.parameters();
   const std::vector<double> before = parts.total(policy.space()), correct = parts.correct();

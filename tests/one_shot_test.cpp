@@ -240,3 +240,45 @@ TEST_CASE("one_shot: bad options are named", "[one_shot]") {
         "one_shot: there are no confirmation prompts");
   CHECK(policy.parameters() == base_logits());
 }
+
+TEST_CASE("one_shot: a batch without signal does not end the small steps", "[one_shot]") {
+  // Prompts 32 to 63, the second of four batches, are rewarded whatever is said.
+  struct half_dull {
+    mutable std::size_t judged = 0;
+    verdict operator()(std::size_t p, std::span<const token> c) const {
+      ++judged;
+      return {(p >= 32 && p < 64) || static_cast<std::size_t>(c[0]) == p % 4 ? 1.0 : 0.0};
+    }
+  };
+  tabular::policy policy(base_logits(), 5);
+  const prompt_set<half_dull> s{prompts(128), {}};
+  one_shot_options o = small;
+  o.steps = 4;
+  (void)one_shot(policy, s, prompt_set<half_dull>{prompts(4), {}}, prompt_set<half_dull>{prompts(4), {}}, centred{}, o);
+  CHECK(s.verify.judged == o.rollouts);
+}
+
+TEST_CASE("one_shot: every option is checked before anything is sampled", "[one_shot]") {
+  struct counting : tabular::policy {
+    using tabular::policy::policy;
+    mutable int samples = 0;
+    rollouts sample(const ragged<token>& p, std::span<const sample_request> q, const sampling_options& o,
+                    random_key k) const {
+      ++samples;
+      return tabular::policy::sample(p, q, o, k);
+    }
+  } policy(base_logits(), 5);
+  const set s{prompts(128), {}};
+  const auto refused = [&](auto change) {
+    one_shot_options o = small;
+    change(o);
+    CHECK_THROWS_AS(one_shot(policy, s, s, s, centred{}, o), std::invalid_argument);
+    CHECK(policy.samples == 0);
+  };
+  refused([](auto& o) { o.collapsed_fraction = 2; });
+  refused([](auto& o) { o.search.line.factor = 0.5; });
+  refused([](auto& o) { o.search.line.guards.max_kl = -1; });
+  refused([](auto& o) { o.search.calibration.max_rounds = 0; });
+  refused([](auto& o) { o.search.kl = std::nan(""); });
+  refused([](auto& o) { o.step_kl = 0; });
+}

@@ -1,6 +1,6 @@
-"""Writes decoder_golden.json: what transformers computes in float64 for four small decoders.
+"""Writes decoder_golden.json: what transformers computes in float64 for small decoders of every family.
 
-    pip install torch transformers
+    pip install torch transformers==4.57.*
     python3 decoder_golden.py [--check-tiny-llama FOLDER]
 
 Parameters need no file: element j of tensor k (in the order of rlvr::decoder::layout) is
@@ -8,6 +8,8 @@ Parameters need no file: element j of tensor k (in the order of rlvr::decoder::l
     1 + 0.1 w   where the tensor is a norm weight,   0.35 w   elsewhere.
 The code of transformers is run as it is, except that the float32 it asks for in places (softmax, RMSNorm, rotary
 angles) means float64.
+Version 5 of transformers scales the rotary embeddings of olmo3's sliding layers too, which the models were not
+trained with; hence 4.57.
 
 With --check-tiny-llama it compares a Llama checkpoint with the float64 oracle beside it, and writes nothing.
 """
@@ -41,6 +43,28 @@ SHAPES = {
     "qwen3": dict(architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=20, intermediate_size=36,
                   num_attention_heads=4, num_key_value_heads=2, head_dim=6, rope_theta=1000000.0,
                   tie_word_embeddings=False, attention_bias=False, use_sliding_window=False, **COMMON),
+    "llama 3": dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=32, intermediate_size=48,
+                    num_attention_heads=4, num_key_value_heads=2, head_dim=16, rope_theta=500.0,
+                    rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                      original_max_position_embeddings=16),
+                    tie_word_embeddings=True, attention_bias=False, **COMMON),
+    "qwen2, window": dict(architectures=["Qwen2ForCausalLM"], model_type="qwen2", hidden_size=32, intermediate_size=48,
+                          num_attention_heads=4, num_key_value_heads=2, rope_theta=1000000.0, tie_word_embeddings=True,
+                          use_sliding_window=True, sliding_window=3, max_window_layers=1, **COMMON),
+    "qwen3, yarn": dict(architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=20, intermediate_size=36,
+                        num_attention_heads=4, num_key_value_heads=2, head_dim=12, rope_theta=10000.0,
+                        rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16,
+                                          beta_fast=2.0),
+                        tie_word_embeddings=False, attention_bias=True, use_sliding_window=False, **COMMON),
+    "olmo2": dict(architectures=["Olmo2ForCausalLM"], model_type="olmo2", hidden_size=24, intermediate_size=40,
+                  num_attention_heads=4, num_key_value_heads=2, rope_theta=500000.0, tie_word_embeddings=False,
+                  attention_bias=False, **COMMON),
+    "olmo3": dict(architectures=["Olmo3ForCausalLM"], model_type="olmo3", hidden_size=32, intermediate_size=40,
+                  num_attention_heads=4, num_key_value_heads=2, rope_theta=100.0,
+                  rope_scaling=dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=32, beta_fast=8.0,
+                                    beta_slow=1.0, attention_factor=1.2079441541679836),
+                  sliding_window=4, layer_types=["sliding_attention", "full_attention"], tie_word_embeddings=False,
+                  attention_bias=False, **COMMON),
 }
 ROLLOUTS = [  # prompt, completion, coefficient of each completion token
     ([5, 7, 2, 11], [3, 8, 18, 4, 1], [0.5, -1.0, 0.25, 2.0, -0.75]),
@@ -57,12 +81,14 @@ def layout(config):
         attention = [f"{p}_proj.weight" for p in "qkv"]
         if config["model_type"] == "qwen2" or config.get("attention_bias"):
             attention += [f"{p}_proj.bias" for p in "qkv"]
-        if config["model_type"] == "qwen3":
+        olmo = config["model_type"].startswith("olmo")
+        if olmo or config["model_type"] == "qwen3":
             attention += ["q_norm.weight", "k_norm.weight"]
         attention += ["o_proj.weight"] + (["o_proj.bias"] if config.get("attention_bias") else [])
         names += [f"model.layers.{i}.{n}" for n in
-                  ["input_layernorm.weight"] + ["self_attn." + n for n in attention] +
-                  ["post_attention_layernorm.weight"] + [f"mlp.{p}_proj.weight" for p in ("gate", "up", "down")]]
+                  ([] if olmo else ["input_layernorm.weight"]) + ["self_attn." + n for n in attention] +
+                  ["post_attention_layernorm.weight"] + [f"mlp.{p}_proj.weight" for p in ("gate", "up", "down")] +
+                  (["post_feedforward_layernorm.weight"] if olmo else [])]
     return names + ["model.norm.weight"] + ([] if config["tie_word_embeddings"] else ["lm_head.weight"])
 
 

@@ -26,7 +26,10 @@ struct group_normalized {
     require(ddof <= 1, "group_normalized: ddof is ", ddof, ", expected 0 or 1");
     require(epsilon >= 0 && std::isfinite(epsilon), "group_normalized: epsilon is ", epsilon);
     return detail::centred_advantages(
-        verdicts, g, [this](const moments& m) { return 1.0 / (m.deviation(ddof) + epsilon); },
+        verdicts, g, [this](const moments& m) {
+          const double scale = m.deviation(ddof) + epsilon;
+          return scale > 0 ? 1.0 / scale : 0.0;  // squares of tiny differences underflow
+        },
         [this](double reward) { return lone == lone_rollout::reward ? reward / (1.0 + epsilon) : 0.0; });
   }
 };

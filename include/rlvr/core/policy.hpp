@@ -79,7 +79,8 @@ using parameters_t = vector_t<space_t<P>>;
 ///    those at `temperature`.
 ///  - The gradient is of log-probabilities in nats with respect to p.parameters(); positive coefficients make
 ///    tokens more likely when g is added to the parameters.
-///  - Throws std::invalid_argument when sizes differ or a coefficient is not finite; g is then unchanged.
+///  - Throws std::invalid_argument when sizes differ or a coefficient is not finite; g is then unchanged. After any
+///    other failure part of the sum may have been added to g, which is then to be thrown away.
 template <class P>
 concept differentiable =
     parameterised<P> && requires(P& p, const ragged<token>& prompts, const rollouts& r,

@@ -85,6 +85,7 @@ class subset_gradients {
         subsets(), [&](std::size_t i) { return r.verdicts[i].scored && correct(i); }, one);
     sweep(
         subsets() + 1, [&](std::size_t i) { return r.verdicts[i].scored && !correct(i); }, one);
+    if (done < total) progress(total, total);  // the unscored are in neither part
   }
 
   template <differentiable P>

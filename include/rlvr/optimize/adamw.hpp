@@ -55,7 +55,7 @@ struct adamw_update {
 ///   m <- beta1 m + (1 - beta1) g,   v <- beta2 v + (1 - beta2) g^2
 ///   theta <- (1 - lr wd) theta + lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
 ///
-/// State: two vectors and t. The first step is lr sign(g) wherever |g| is far above epsilon.
+/// State: two vectors and t. Models optimizer. The first step is lr sign(g) wherever |g| is far above epsilon.
 /// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019), algorithm 2; order of
 /// operations as torch.optim.AdamW (PyTorch 2) with maximize=True.
 template <elementwise S>

@@ -32,9 +32,18 @@ struct calibration_options {
   std::size_t max_rounds = 8;  ///< values of epsilon tried, two scoring passes each; >= 1
 };
 
+/// Throws std::invalid_argument, naming the option, when one is out of its range.
+inline void validate(const calibration_options& options) {
+  require(options.displacement > 0 && std::isfinite(options.displacement), "calibration_options: displacement is ",
+          options.displacement);
+  require(options.min_kl > 0 && options.max_kl > options.min_kl, "calibration_options: min_kl is ", options.min_kl,
+          " and max_kl is ", options.max_kl);
+  require(options.max_rounds > 0, "calibration_options: max_rounds is 0");
+}
+
 /// A policy whose log-probabilities can be differentiated along a direction, by moving it and scoring.
 template <class P>
-concept movable_scorer = parameterised<P> && scorer<P>;
+concept parameterised_scorer = parameterised<P> && scorer<P>;
 
 /// Measures the curvature of KL along a direction from rollouts of the policy as it is.
 ///
@@ -50,16 +59,12 @@ concept movable_scorer = parameterised<P> && scorer<P>;
 /// not move these log-probabilities, or the policy is not finite. The parameters are restored bit for bit,
 /// also when the scorer throws. Throws std::invalid_argument when there are no rollouts or an option is out
 /// of its range.
-template <movable_scorer P>
+template <parameterised_scorer P>
 std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& prompts, const rollouts& r,
                                            double temperature, const parameters_t<P>& direction,
                                            const calibration_options& options = {}) {
   require(!r.empty(), "calibrate_kl: no rollouts");
-  require(options.displacement > 0 && std::isfinite(options.displacement),
-          "calibration_options: displacement is ", options.displacement);
-  require(options.min_kl > 0 && options.max_kl > options.min_kl, "calibration_options: min_kl is ",
-          options.min_kl, " and max_kl is ", options.max_kl);
-  require(options.max_rounds > 0, "calibration_options: max_rounds is 0");
+  validate(options);
   const double length = norm(policy.space(), direction);
   if (!(length > 0) || !std::isfinite(length)) return std::nullopt;
 

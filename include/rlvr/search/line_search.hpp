@@ -19,7 +19,7 @@ enum class line_status {
   improved,             ///< an admissible alpha beats the base
   no_improvement,       ///< none does
   nonfinite_direction,  ///< the direction's norm is NaN or infinite (search_direction)
-  zero_direction,       ///< the direction is zero or moves no log-probability (search_direction)
+  zero_direction,       ///< the direction is zero, moves no log-probability, or could not be calibrated (search_direction)
   budget_spent          ///< the largest alpha tried is the best one: the value has not been seen to fall
 };
 
@@ -55,6 +55,19 @@ struct line_search_options {
   line_guards guards{};
 };
 
+/// Throw std::invalid_argument, naming the option, when one is out of its range.
+inline void validate(const line_guards& guards) {
+  require(guards.max_kl > 0, "line_guards: max_kl is ", guards.max_kl);
+  require(guards.min_entropy_ratio >= 0, "line_guards: min_entropy_ratio is ", guards.min_entropy_ratio);
+  require(guards.max_length_ratio > 0, "line_guards: max_length_ratio is ", guards.max_length_ratio);
+}
+inline void validate(const line_search_options& options) {
+  validate(options.guards);
+  require(options.factor > 1 && std::isfinite(options.factor), "line_search_options: factor is ", options.factor);
+  require(options.max_evaluations >= 2, "line_search_options: max_evaluations is ", options.max_evaluations);
+  require(options.falling >= 1, "line_search_options: falling is 0");
+}
+
 /// The landscape, and the step to take.
 struct [[nodiscard]] line_search_result {
   line_status status = line_status::no_improvement;
@@ -75,7 +88,7 @@ struct ignore_progress {
 
 /// Whether a point may be chosen: its value is finite and it keeps within the guards.
 inline bool admissible(const line_point& point, const line_point& base, const line_guards& guards) {
-  return std::isfinite(point.value) && point.kl <= guards.max_kl &&
+  return std::isfinite(point.value) && std::fabs(point.kl) <= guards.max_kl &&
          point.entropy >= guards.min_entropy_ratio * base.entropy &&
          point.length <= guards.max_length_ratio * base.length;
 }
@@ -88,9 +101,7 @@ class line_walk {
  public:
   line_walk(F& f, const line_guards& guards, std::size_t budget, Progress& progress)
       : f_(f), guards_(guards), budget_(budget), progress_(progress) {
-    require(guards.max_kl > 0, "line_guards: max_kl is ", guards.max_kl);
-    require(guards.min_entropy_ratio >= 0, "line_guards: min_entropy_ratio is ", guards.min_entropy_ratio);
-    require(guards.max_length_ratio > 0, "line_guards: max_length_ratio is ", guards.max_length_ratio);
+    validate(guards);
     evaluate(0);
     require(std::isfinite(base().value), "line search: the value at alpha = 0 is ", base().value);
   }
@@ -154,10 +165,7 @@ template <line_objective F, class Progress = ignore_progress>
 line_search_result geometric_search(F&& f, double first_alpha, const line_search_options& options = {},
                                     Progress&& progress = {}) {
   detail::require_step(first_alpha, "geometric_search: first_alpha");
-  require(options.factor > 1 && std::isfinite(options.factor), "line_search_options: factor is ",
-          options.factor);
-  require(options.max_evaluations >= 2, "line_search_options: max_evaluations is ", options.max_evaluations);
-  require(options.falling >= 1, "line_search_options: falling is 0");
+  validate(options);
   detail::line_walk walk(f, options.guards, options.max_evaluations, progress);
   const std::vector<line_point>& points = walk.points();
 

@@ -29,7 +29,7 @@ struct policy_evaluation {
 
 /// A policy that can be sampled elsewhere and scored where it was.
 template <class P>
-concept movable_sampler = parameterised<P> && sampler<P> && scorer<P>;
+concept line_policy = parameterised<P> && sampler<P> && scorer<P>;
 
 namespace detail {
 
@@ -96,7 +96,7 @@ policy_evaluation evaluate_policy(P& policy, const ragged<token>& prompts,
 /// The policy stands at theta when a call begins, and is put back there, bit for bit, before the call returns
 /// or throws; do not change theta between calls. Policy, prompts, requests and direction are referred to, not
 /// copied. An alpha is evaluated once and remembered. One sampling and one scoring pass each.
-template <movable_sampler P, rollout_verifier V>
+template <line_policy P, rollout_verifier V>
 class policy_line {
  public:
   policy_line(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,

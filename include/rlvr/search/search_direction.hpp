@@ -33,6 +33,15 @@ struct direction_search_options {
   line_search_options line{};   ///< the classical grid uses its guards only
 };
 
+/// Throws std::invalid_argument, naming the option, when one is out of its range.
+inline void validate(const direction_search_options& options) {
+  detail::require_step(options.kl, "direction_search_options: kl");
+  detail::require_step(options.displacement, "direction_search_options: displacement");
+  detail::require_step(options.alpha_base, "direction_search_options: alpha_base");
+  validate(options.calibration);
+  validate(options.line);
+}
+
 /// The landscape along a direction, and what scaled it.
 struct [[nodiscard]] direction_search_result {
   line_search_result line;
@@ -47,14 +56,12 @@ struct [[nodiscard]] direction_search_result {
 /// status says why.
 /// The policy is left at its parameters: the caller applies alpha.
 /// Throws std::invalid_argument for an option out of its range, and what calibrate_kl and the searches throw.
-template <movable_scorer P, class F, class Progress = ignore_progress>
+template <parameterised_scorer P, class F, class Progress = ignore_progress>
   requires line_objective<std::remove_reference_t<F>>
 direction_search_result search_direction(P& policy, const ragged<token>& prompts, const rollouts& r,
                                          double temperature, const parameters_t<P>& direction, F&& line,
                                          const direction_search_options& options = {}, Progress&& progress = {}) {
-  detail::require_step(options.kl, "direction_search_options: kl");
-  detail::require_step(options.displacement, "direction_search_options: displacement");
-  detail::require_step(options.alpha_base, "direction_search_options: alpha_base");
+  validate(options);
   const double length = norm(policy.space(), direction);
   std::optional<kl_calibration> calibration;
   std::optional<double> alpha;

@@ -1,6 +1,7 @@
 #pragma once
 /// One-shot RLVR: one batch of rollouts, one direction, one line search.
 
+#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <span>
@@ -44,11 +45,14 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
   require(groups <= train.prompts.size(), "one_shot: ", o.rollouts, " rollouts in groups of ", o.group_size, " need ",
           groups, " prompts, but there are ", train.prompts.size());
   require(o.steps > 0 && o.steps <= groups, "one_shot: ", o.steps, " steps for ", groups, " groups");
-  require(o.step_kl > 0, "one_shot: step_kl is ", o.step_kl);
+  require(o.step_kl > 0 && std::isfinite(o.step_kl), "one_shot: step_kl is ", o.step_kl);
   require(!validation.prompts.empty(), "one_shot: there are no validation prompts");
   require(!confirmation.prompts.empty(), "one_shot: there are no confirmation prompts");
   require(o.evaluation_group > 0, "one_shot: evaluation_group is 0");
   require(o.calibration_rollouts > 0, "one_shot: calibration_rollouts is 0");
+  require(o.collapsed_fraction >= 0 && o.collapsed_fraction <= 1, "one_shot: collapsed_fraction is ",
+          o.collapsed_fraction);
+  validate(o.search);
 
   using stage = one_shot_stage;
   const auto& space = policy.space();
@@ -64,7 +68,7 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
   for (std::size_t step = 0; step < o.steps; ++step) {
     const std::size_t first = step * groups / o.steps, last = (step + 1) * groups / o.steps;
     rollouts batch = sample_in_slices(
-        policy, train.prompts, requests_for(last - first, o.group_size, first, train.prompts.size()), o.sampling,
+        policy, train.prompts, requests_for(last - first, o.group_size, first), o.sampling,
         key.fold(purpose::rollout).fold(step),
         [&](std::size_t done, std::size_t total) { progress(stage::sample, done, total); });
 
@@ -91,7 +95,7 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
     if (o.steps == 1) break;
     const auto scale =
         calibrate_kl(policy, train.prompts, head(batch, o.calibration_rollouts), o.sampling.temperature, gradient);
-    if (!scale) break;
+    if (!scale) continue;  // no signal in this batch
     space.axpy(scale->alpha_for(o.step_kl), gradient, position);
     policy.assign(position);
     moved = true;

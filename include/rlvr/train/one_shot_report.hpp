@@ -33,11 +33,11 @@ struct one_shot_options {
 /// How a run ended. The policy has moved only when `improved`.
 enum class one_shot_status {
   improved,             ///< an alpha beats the base on validation, and again on confirmation prompts
-  not_confirmed,        ///< it does on validation, but the confirmation interval includes zero
+  not_confirmed,        ///< it does on validation, but the confirmation interval is not above zero
   no_improvement,       ///< no admissible alpha beats the base on validation
   no_signal,            ///< every group of the base had equal rewards, and there is no direction
   nonfinite_direction,  ///< the direction is not finite
-  zero_direction,       ///< the direction moves no log-probability
+  zero_direction,       ///< the direction moves no log-probability, or could not be calibrated
   budget_spent          ///< accuracy was still rising at the last alpha that the budget allowed
 };
 

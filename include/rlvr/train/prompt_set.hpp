@@ -22,18 +22,31 @@ struct prompt_set {
 template <class V>
 prompt_set(ragged<token>, V) -> prompt_set<V>;  // clang deduces aggregates from version 17 on
 
-/// `count` rollouts of each of `prompts` prompts from `first` on, wrapping around after `pool` of them.
-inline std::vector<sample_request> requests_for(std::size_t prompts, std::uint32_t count, std::size_t first,
-                                                std::size_t pool) {
+/// `count` rollouts of each of `prompts` prompts from `first` on.
+inline std::vector<sample_request> requests_for(std::size_t prompts, std::uint32_t count, std::size_t first) {
   std::vector<sample_request> out(prompts);
   for (std::size_t i = 0; i < prompts; ++i)
-    out[i] = {static_cast<std::uint32_t>((first + i) % pool), count, 0};
+    out[i] = {static_cast<std::uint32_t>(first + i), count, 0};
   return out;
 }
 
 /// `count` rollouts of every prompt.
 inline std::vector<sample_request> requests_for(const ragged<token>& prompts, std::uint32_t count) {
-  return requests_for(prompts.size(), count, 0, prompts.size());
+  return requests_for(prompts.size(), count, 0);
+}
+
+/// `count` rollouts of each of the `prompts` prompts of batch number `step`. An epoch is all `pool` prompts in an order
+/// of its own, cut into pool / prompts batches; what is left over at its end waits for another epoch's order. A pure
+/// function. Requires 0 < prompts <= pool. O(pool).
+inline std::vector<sample_request> epoch_requests(std::size_t prompts, std::uint32_t count, std::size_t step,
+                                                  std::size_t pool, random_key key) {
+  const std::size_t batches = pool / prompts;
+  std::vector<std::uint32_t> order(pool);
+  for (std::size_t i = 0; i < pool; ++i) order[i] = static_cast<std::uint32_t>(i);
+  shuffle(order, key.fold(step / batches));
+  std::vector<sample_request> out(prompts);
+  for (std::size_t i = 0; i < prompts; ++i) out[i] = {order[step % batches * prompts + i], count, 0};
+  return out;
 }
 
 /// policy.sample in slices, so that progress shows; the same draws as in one call.

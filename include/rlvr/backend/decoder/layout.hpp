@@ -15,6 +15,7 @@ namespace rlvr::decoder {
 /// maps are [out, in] row-major. Within a layer q_proj, k_proj, v_proj lie side by side and form one
 /// [(heads + 2 kv_heads) head_dim, hidden_size] matrix (and their biases one vector); gate_proj and up_proj
 /// form one [2 intermediate_size, hidden_size] matrix. With tied embeddings there is no lm_head.weight.
+/// With post_norm there is no input_layernorm, and post_feedforward_layernorm follows down_proj.
 /// Throws input_error for an invalid config. O(layers).
 inline std::vector<tensor_slot> layout(const config& c) {
   validate(c);
@@ -28,7 +29,7 @@ inline std::vector<tensor_slot> layout(const config& c) {
   add("model.embed_tokens.weight", {c.vocab_size, h});
   for (std::size_t i = 0; i < c.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
-    add(layer + "input_layernorm.weight", {h});
+    if (!c.post_norm) add(layer + "input_layernorm.weight", {h});
     add(layer + "self_attn.q_proj.weight", {q, h});
     add(layer + "self_attn.k_proj.weight", {kv, h});
     add(layer + "self_attn.v_proj.weight", {kv, h});
@@ -38,8 +39,8 @@ inline std::vector<tensor_slot> layout(const config& c) {
       add(layer + "self_attn.v_proj.bias", {kv});
     }
     if (c.qk_norm) {
-      add(layer + "self_attn.q_norm.weight", {c.head_dim});
-      add(layer + "self_attn.k_norm.weight", {c.head_dim});
+      add(layer + "self_attn.q_norm.weight", {c.post_norm ? q : c.head_dim});
+      add(layer + "self_attn.k_norm.weight", {c.post_norm ? kv : c.head_dim});
     }
     add(layer + "self_attn.o_proj.weight", {h, q});
     if (c.output_bias) add(layer + "self_attn.o_proj.bias", {h});
@@ -47,6 +48,7 @@ inline std::vector<tensor_slot> layout(const config& c) {
     add(layer + "mlp.gate_proj.weight", {c.intermediate_size, h});
     add(layer + "mlp.up_proj.weight", {c.intermediate_size, h});
     add(layer + "mlp.down_proj.weight", {h, c.intermediate_size});
+    if (c.post_norm) add(layer + "post_feedforward_layernorm.weight", {h});
   }
   add("model.norm.weight", {h});
   if (!c.tied_embeddings) add("lm_head.weight", {c.vocab_size, h});

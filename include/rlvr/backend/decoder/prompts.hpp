@@ -1,5 +1,5 @@
 #pragma once
-/// Prompts with their answers, one {"prompt": ..., "answer": ...} per line.
+/// Prompts with their answers, one {"prompt": ..., "answer": ...} per line; "question" is another name for "prompt".
 
 #include <cstddef>
 #include <filesystem>
@@ -40,7 +40,8 @@ inline prompt_file parse_prompts(std::string_view text, const std::string& origi
     const nlohmann::json root = parse_json(line, here);
     const detail::field_reader fields(root, here);
     const nlohmann::json* answer = fields.find("answer");
-    const auto prompt = fields.text("prompt");
+    auto prompt = fields.text("prompt");
+    if (!prompt) prompt = fields.text("question");
     if (!prompt) throw input_error(here + ": no field \"prompt\"");
     if (prompt->empty()) throw input_error(here + ": the prompt is empty");
     if (!answer) throw input_error(here + ": no field \"answer\"");

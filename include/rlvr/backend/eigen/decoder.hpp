@@ -1,5 +1,5 @@
 #pragma once
-/// The CPU reference policy: a Llama/Qwen decoder in float or double.
+/// The CPU reference policy: a Llama/Qwen/OLMo decoder in float or double.
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +11,7 @@
 
 #include <rlvr/backend/decoder/config.hpp>
 #include <rlvr/backend/decoder/layout.hpp>
+#include <rlvr/backend/decoder/rope.hpp>
 #include <rlvr/backend/eigen/ordered_sum.hpp>
 #include <rlvr/backend/eigen/rollout_chunk.hpp>
 #include <rlvr/backend/eigen/sampling.hpp>
@@ -24,7 +25,8 @@ namespace rlvr::eigen {
 
 struct decoder_options {
   std::size_t threads = 0;            ///< 0: one per hardware thread. Never changes a result.
-  std::size_t chunk_tokens = 1024;    ///< tokens of one gradient chunk, before equal prefixes are merged
+  std::size_t chunk_tokens = 1024;    ///< tokens of one gradient chunk, before equal prefixes are merged: the
+                                      ///< granule of the sum. Another value changes gradients by rounding
   std::size_t slice_rollouts = 1024;  ///< most rollouts that one thread samples together. Never changes a result.
 };
 
@@ -55,14 +57,23 @@ class decoder {
     require(options.slice_rollouts > 0, "eigen::decoder: slice_rollouts is 0");
     theta_ = Eigen::Map<const Eigen::Matrix<Scalar, Eigen::Dynamic, 1>>(parameters.data(), as_index(parameters.size()))
                  .template cast<T>();
+    rope_.emplace_back(rlvr::decoder::rope_frequencies(config_.rope, config_.rope_theta, config_.head_dim),
+                       config_.rope.attention_factor);
+    if (std::any_of(shape_.layers.begin(), shape_.layers.end(), [](const layer_offsets& l) { return l.rope == 1; }))
+      rope_.emplace_back(rlvr::decoder::rope_frequencies({}, config_.rope_theta, config_.head_dim));
     for (token t : config_.eos) ends_[static_cast<std::size_t>(t)] = 1;
   }
 
   const rlvr::decoder::config& config() const { return config_; }
   const eigen::space<T>& space() const { return space_; }
   const vector& parameters() const { return theta_; }
-  void assign(const vector& theta) { theta_ = theta; }
+  void assign(const vector& theta) {
+    check_size(theta);
+    theta_ = theta;
+  }
   void assign(const vector& theta, double alpha, const vector& direction) {
+    check_size(theta);
+    check_size(direction);
     for (Eigen::Index i = 0; i < theta_.size(); ++i)
       theta_[i] = static_cast<T>(static_cast<double>(theta[i]) + alpha * static_cast<double>(direction[i]));
   }
@@ -155,12 +166,12 @@ class decoder {
       try {
         c.build(prompts, r, coefficients, active_, chunk_of[k], chunk_of[k + 1]);
         c.differentiate(network(), static_cast<T>(1.0 / temperature), static_cast<std::size_t>(theta_.size()));
+        sum.add(k, c.gradient);
       } catch (...) {
         sum.abandon();
         throw;
       }
       work[worker] += c.work;
-      sum.add(k, c.gradient);
     });
     work_ = {};
     for (const work_count& w : work) work_ += w;
@@ -170,11 +181,16 @@ class decoder {
   const work_count& last_work() const { return work_; }
 
  private:
-  transformer<T> network() const { return transformer<T>(shape_, rope_, theta_.data()); }
+  transformer<T> network() const { return transformer<T>(shape_, std::span<const rope_table<T>>(rope_), theta_.data()); }
 
   static void check_temperature(const char* where, double temperature) {
-    require(temperature > 0 && std::isfinite(temperature), "eigen::decoder::", where, ": temperature ", temperature,
-            " is not positive");
+    require(temperature > 0 && std::isfinite(temperature) && std::isfinite(static_cast<T>(1.0 / temperature)),
+            "eigen::decoder::", where, ": temperature ", temperature, " is not positive, or too small to divide by");
+  }
+
+  void check_size(const vector& x) const {
+    require(x.size() == theta_.size(), "eigen::decoder::assign: a vector of ", x.size(), " coordinates, expected ",
+            theta_.size());
   }
 
   void check_prompt(const char* where, const ragged<token>& prompts, std::size_t prompt) const {
@@ -191,15 +207,14 @@ class decoder {
   void extend_positions(const char* where, std::size_t count) {
     require(count <= config_.max_positions, "eigen::decoder::", where, ": sequences of ", count,
             " tokens, but max_position_embeddings is ", config_.max_positions);
-    rope_.extend(count, config_.head_dim, config_.rope_theta);
+    for (rope_table<T>& table : rope_) table.extend(count);
   }
 
   /// Chooses the rollouts that count (active_) and cuts them into chunks; a function of the arguments alone.
   std::vector<std::size_t> plan(const char* where, const ragged<token>& prompts, const rollouts& r,
                                 std::span<const double> coefficients, double temperature) {
     check_temperature(where, temperature);
-    require(r.offsets.back() == r.tokens.size() && r.prompts.size() == r.size(), "eigen::decoder::", where,
-            ": rollouts whose arrays differ in size");
+    validate_offsets(r);
     active_.clear();
     std::vector<std::size_t> chunk_of{0};
     std::size_t tokens = 0, longest = 0;
@@ -232,7 +247,7 @@ class decoder {
   decoder_shape shape_;
   eigen::space<T> space_;
   vector theta_;
-  rope_table<T> rope_;
+  std::vector<rope_table<T>> rope_;  ///< scaled, and plain where layers need it
   thread_pool pool_;
   std::vector<slice_sampler<T>> samplers_;
   std::vector<rollout_chunk<T>> chunks_;

@@ -1,5 +1,5 @@
 #pragma once
-/// The pieces of a Llama/Qwen block, forward and backward. Every row's result depends on that row alone, bit for
+/// The pieces of a Llama/Qwen/OLMo block, forward and backward. Every row's result depends on that row alone, bit for
 /// bit: sums run over fixed lanes and matrix products over fixed tiles of rows.
 
 #include <cmath>
@@ -8,9 +8,16 @@
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#ifndef EIGEN_DONT_PARALLELIZE
+#define EIGEN_DONT_PARALLELIZE  // the threads are ours: with OpenMP, Eigen's would start inside them and change bits
+#endif
 #include <Eigen/Core>
+#ifdef EIGEN_HAS_OPENMP
+#error "Eigen was included before with OpenMP: define EIGEN_DONT_PARALLELIZE for the whole program"
+#endif
 
 #include <rlvr/core/exponential.hpp>
 #include <rlvr/core/rollouts.hpp>
@@ -36,14 +43,18 @@ template <class T>
 class buffer {
  public:
   T* resize(std::size_t n) {
-    if (static_cast<std::size_t>(data_.size()) < n) data_.setZero(as_index(n + n / 4));
+    if (static_cast<std::size_t>(data_.size()) < n) {
+      vector larger = vector::Zero(as_index(n + n / 4));  // Eigen's resize frees first, and keeps that on bad_alloc
+      data_.swap(larger);
+    }
     return data_.data();
   }
   T* data() { return data_.data(); }
   const T* data() const { return data_.data(); }
 
  private:
-  Eigen::Matrix<T, Eigen::Dynamic, 1> data_;
+  using vector = Eigen::Matrix<T, Eigen::Dynamic, 1>;
+  vector data_;
 };
 
 inline constexpr std::size_t lanes = 16;
@@ -146,23 +157,27 @@ void rms_norm_backward(const T* dy, const T* x, const T* w, std::size_t n, T r, 
   for (i = 0; i < n; ++i) dw[i] += dy[i] * (x[i] * r);
 }
 
-/// cos and sin of position * theta^(-2i/d) for the rotate-half layout (pairs i, i + d/2).
+/// cos and sin of position * frequency for the rotate-half layout (pairs i, i + d/2).
 template <class T>
 class rope_table {
  public:
+  /// frequencies: one per pair, radians per position; cos and sin are multiplied by factor.
+  explicit rope_table(std::vector<double> frequencies, double factor = 1)
+      : half_(frequencies.size()), frequencies_(std::move(frequencies)), factor_(factor) {}
+
   /// Makes sure that positions below `count` are there.
-  void extend(std::size_t count, std::size_t head_dim, double theta) {
-    half_ = head_dim / 2;
-    for (std::size_t p = half_ == 0 ? count : cos_.size() / half_; p < count; ++p)
-      for (std::size_t i = 0; i < half_; ++i) {
-        const double angle = static_cast<double>(p) *
-                             std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-        cos_.push_back(static_cast<T>(std::cos(angle)));
-        sin_.push_back(static_cast<T>(std::sin(angle)));
+  void extend(std::size_t count) {
+    cos_.reserve(count * half_);  // so that no push_back fails and leaves the tables at different lengths
+    sin_.reserve(count * half_);
+    for (std::size_t p = cos_.size() / half_; p < count; ++p)
+      for (const double frequency : frequencies_) {
+        const double angle = static_cast<double>(p) * frequency;
+        cos_.push_back(static_cast<T>(std::cos(angle) * factor_));
+        sin_.push_back(static_cast<T>(std::sin(angle) * factor_));
       }
   }
 
-  /// Rotates `heads` vectors of head_dim in place; direction -1 is the inverse (and the gradient).
+  /// Rotates (and scales by the factor) `heads` vectors of head_dim in place; direction -1 is the gradient.
   void rotate(T* x, std::size_t heads, std::size_t position, T direction) const {
     const T* c = cos_.data() + position * half_;
     const T* s = sin_.data() + position * half_;
@@ -175,7 +190,9 @@ class rope_table {
   }
 
  private:
-  std::size_t half_ = 0;
+  std::size_t half_;
+  std::vector<double> frequencies_;
+  double factor_;
   std::vector<T> cos_, sin_;
 };
 

@@ -127,7 +127,7 @@ class rollout_chunk {
     const decoder_shape& s = net.shape();
     net.project(l, tree_.rows(), a, [&](std::size_t r) { return tree_.position(r); });
     const T* qkv = a.qkv.data();
-    net.attention(tree_.rows(), a,
+    net.attention(l, tree_.rows(), a,
                   keys_values<T>{qkv + s.q_width, qkv + s.q_width + s.kv_width, s.qkv_width},
                   [&](std::size_t r) { return tree_.path(r); }, scratch_.scores);
     net.finish(l, tree_.rows(), a, out);

@@ -121,7 +121,7 @@ class slice_sampler {
         std::copy_n(from, s.kv_width, keys_[l].data() + (cached_ + r) * s.kv_width);
         std::copy_n(from + s.kv_width, s.kv_width, values_[l].data() + (cached_ + r) * s.kv_width);
       }
-      net.attention(rows, block_, keys_values<T>{keys_[l].data(), values_[l].data(), s.kv_width}, path, scores_);
+      net.attention(l, rows, block_, keys_values<T>{keys_[l].data(), values_[l].data(), s.kv_width}, path, scores_);
       net.finish(l, rows, block_, block_.input.data());
     }
     cached_ = total;

@@ -24,13 +24,6 @@ class thread_pool {
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
-  ~thread_pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      for (std::jthread& t : team_) t.request_stop();
-    }
-    wake_.notify_all();
-  }
 
   std::size_t size() const { return team_.size() + 1; }
 
@@ -66,8 +59,7 @@ class thread_pool {
     for (;;) {
       {
         std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return stop.stop_requested() || generation_ != seen; });
-        if (stop.stop_requested()) return;
+        if (!wake_.wait(lock, stop, [&] { return generation_ != seen; })) return;
         seen = generation_;
       }
       work(worker);
@@ -89,7 +81,8 @@ class thread_pool {
   }
 
   std::mutex mutex_;
-  std::condition_variable wake_, done_;
+  std::condition_variable_any wake_;  // a stop request wakes it, so that a jthread's destructor is enough
+  std::condition_variable done_;
   const std::function<void(std::size_t, std::size_t)>* job_ = nullptr;
   std::atomic<std::size_t> next_{0};
   std::size_t count_ = 0, busy_ = 0, generation_ = 0;

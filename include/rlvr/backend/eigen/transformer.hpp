@@ -19,14 +19,17 @@ namespace rlvr::eigen {
 
 /// Where the tensors of one layer begin in the flat parameters. q, k, v and gate, up lie side by side.
 struct layer_offsets {
-  std::size_t input_norm, qkv, qkv_bias, q_norm, k_norm, output, output_bias, mlp_norm, gate_up, down;
+  std::size_t input_norm, qkv, qkv_bias, q_norm, k_norm, output, output_bias, attention_norm, mlp_norm, gate_up, down,
+      down_norm;
+  std::size_t window;  ///< latest positions that the layer sees; 0: all
+  std::size_t rope;    ///< which of the rope tables
 };
 
 /// The sizes and offsets that the kernels need.
 struct decoder_shape {
   std::size_t hidden, mlp, vocab, heads, kv_heads, head_dim;
   std::size_t q_width, kv_width, qkv_width;
-  bool qkv_bias, output_bias, qk_norm;
+  bool qkv_bias, output_bias, qk_norm, post_norm;
   double eps;
   std::size_t embedding = 0, final_norm = 0, head = 0;
   std::vector<layer_offsets> layers;
@@ -44,6 +47,7 @@ struct decoder_shape {
         qkv_bias(c.qkv_bias),
         output_bias(c.output_bias),
         qk_norm(c.qk_norm),
+        post_norm(c.post_norm),
         eps(c.rms_norm_eps),
         layers(c.layers) {
     const std::vector<tensor_slot> slots = rlvr::decoder::layout(c);
@@ -58,16 +62,20 @@ struct decoder_shape {
     head = c.tied_embeddings ? embedding : offset("lm_head.weight");
     for (std::size_t i = 0; i < c.layers; ++i) {
       const std::string at = "model.layers." + std::to_string(i) + ".";
-      layers[i] = {.input_norm = offset(at + "input_layernorm.weight"),
+      layers[i] = {.input_norm = offset(at + "input_layernorm.weight", !post_norm),
                    .qkv = offset(at + "self_attn.q_proj.weight"),
                    .qkv_bias = offset(at + "self_attn.q_proj.bias", qkv_bias),
                    .q_norm = offset(at + "self_attn.q_norm.weight", qk_norm),
                    .k_norm = offset(at + "self_attn.k_norm.weight", qk_norm),
                    .output = offset(at + "self_attn.o_proj.weight"),
                    .output_bias = offset(at + "self_attn.o_proj.bias", output_bias),
-                   .mlp_norm = offset(at + "post_attention_layernorm.weight"),
+                   .attention_norm = offset(at + "post_attention_layernorm.weight", post_norm),
+                   .mlp_norm = offset(at + "post_attention_layernorm.weight", !post_norm),
                    .gate_up = offset(at + "mlp.gate_proj.weight"),
-                   .down = offset(at + "mlp.down_proj.weight")};
+                   .down = offset(at + "mlp.down_proj.weight"),
+                   .down_norm = offset(at + "post_feedforward_layernorm.weight", post_norm),
+                   .window = c.window(i),
+                   .rope = c.scales_rope(i) ? std::size_t{0} : std::size_t{1}};
     }
   }
 };
@@ -92,13 +100,16 @@ struct block_activations {
   buffer<T> attention, log_sum;                     // [rows, q_width], [rows, heads]
   buffer<T> middle, middle_normed, middle_scale;    // x + attention output, its norm
   buffer<T> gate_up, gated;                         // [rows, 2 mlp], [rows, mlp]
+  // With post_norm there is no norm of x and of middle; these are what the norms behind attention and MLP are taken of.
+  buffer<T> attended, attended_scale, mapped, mapped_scale;
 };
 
 /// The layers of one decoder over flat parameters; holds no state of its own.
 template <class T>
 class transformer {
  public:
-  transformer(const decoder_shape& shape, const rope_table<T>& rope, const T* parameters)
+  /// rope: the tables that layer_offsets::rope counts.
+  transformer(const decoder_shape& shape, std::span<const rope_table<T>> rope, const T* parameters)
       : s_(shape), rope_(rope), theta_(parameters) {}
 
   const decoder_shape& shape() const { return s_; }
@@ -113,40 +124,36 @@ class transformer {
   void project(std::size_t l, std::size_t rows, block_activations<T>& a, Position position) const {
     const layer_offsets& w = s_.layers[l];
     const std::size_t padded = padded_rows(rows);
-    const T* x = a.input.data();
-    T* normed = a.input_normed.resize(padded * s_.hidden);
-    T* scale = a.input_scale.resize(padded);
-    for (std::size_t r = 0; r < rows; ++r)
-      scale[r] = rms_norm(x + r * s_.hidden, theta_ + w.input_norm, s_.hidden, eps(), normed + r * s_.hidden);
-    clear_padding(normed, rows, s_.hidden);
     T* qkv = a.qkv.resize(padded * s_.qkv_width);
-    linear(normed, padded, s_.hidden, theta_ + w.qkv, s_.qkv_width, qkv);
+    if (s_.post_norm) clear_padding(a.input.data(), rows, s_.hidden);
+    else norm(rows, a.input.data(), w.input_norm, a.input_normed, a.input_scale);
+    linear(static_cast<const T*>(branch_input(a.input, a.input_normed)), padded, s_.hidden, theta_ + w.qkv, s_.qkv_width, qkv);
     if (s_.qkv_bias) add_bias(qkv, rows, s_.qkv_width, theta_ + w.qkv_bias);
     if (s_.qk_norm) {
       T* raw = a.raw_qkv.resize(padded * s_.qkv_width);
       std::memcpy(raw, qkv, rows * s_.qkv_width * sizeof(T));
-      T* qk_scale = a.qk_scale.resize(padded * (s_.heads + s_.kv_heads));
+      T* qk_scale = a.qk_scale.resize(padded * qk_norms());
       for (std::size_t r = 0; r < rows; ++r)
-        for (std::size_t h = 0; h < s_.heads + s_.kv_heads; ++h) {
-          const std::size_t at = r * s_.qkv_width + h * s_.head_dim;
-          qk_scale[r * (s_.heads + s_.kv_heads) + h] =
-              rms_norm(raw + at, theta_ + (h < s_.heads ? w.q_norm : w.k_norm), s_.head_dim, eps(), qkv + at);
-        }
+        for_qk_norms(w, [&](std::size_t n, std::size_t from, std::size_t width, std::size_t weight) {
+          const std::size_t at = r * s_.qkv_width + from;
+          qk_scale[r * qk_norms() + n] = rms_norm(raw + at, theta_ + weight, width, eps(), qkv + at);
+        });
     }
     for (std::size_t r = 0; r < rows; ++r)
-      rope_.rotate(qkv + r * s_.qkv_width, s_.heads + s_.kv_heads, position(r), T{1});
+      rope_[w.rope].rotate(qkv + r * s_.qkv_width, s_.heads + s_.kv_heads, position(r), T{1});
   }
 
-  /// Attention of the block's rows over kv. path(r) lists the rows of kv that row r attends to.
+  /// Attention of layer l of the block's rows over kv. path(r) lists the rows of kv from the first position to row r;
+  /// a layer with a window sees the end of it.
   template <class Path>
-  void attention(std::size_t rows, block_activations<T>& a, const keys_values<T>& kv, Path path,
+  void attention(std::size_t l, std::size_t rows, block_activations<T>& a, const keys_values<T>& kv, Path path,
                  std::vector<T>& scores) const {
     const std::size_t group = s_.heads / s_.kv_heads;
     T* out = a.attention.resize(padded_rows(rows) * s_.q_width);
     T* log_sum = a.log_sum.resize(rows * s_.heads);
     with_head_dim(s_.head_dim, [&](auto dim) {
       for (std::size_t r = 0; r < rows; ++r) {
-        const std::span<const std::int32_t> keys = path(r);
+        const std::span<const std::int32_t> keys = visible(l, path(r));
         if (scores.size() < padded_lanes(keys.size())) scores.resize(2 * padded_lanes(keys.size()));
         for (std::size_t h = 0; h < s_.heads; ++h) {
           const std::size_t at = h / group * s_.head_dim;
@@ -165,32 +172,29 @@ class transformer {
     const layer_offsets& w = s_.layers[l];
     const std::size_t padded = padded_rows(rows);
     T* middle = a.middle.resize(padded * s_.hidden);
-    linear(a.attention.data(), padded, s_.q_width, theta_ + w.output, s_.hidden, middle);
-    if (s_.output_bias) add_bias(middle, rows, s_.hidden, theta_ + w.output_bias);
+    T* attended = s_.post_norm ? a.attended.resize(padded * s_.hidden) : middle;
+    linear(static_cast<const T*>(a.attention.data()), padded, s_.q_width, theta_ + w.output, s_.hidden, attended);
+    if (s_.output_bias) add_bias(attended, rows, s_.hidden, theta_ + w.output_bias);
+    if (s_.post_norm) norm(rows, attended, w.attention_norm, a.middle, a.attended_scale);
     add_scaled(T{1}, static_cast<const T*>(a.input.data()), middle, rows * s_.hidden);
-    T* normed = a.middle_normed.resize(padded * s_.hidden);
-    T* scale = a.middle_scale.resize(padded);
-    for (std::size_t r = 0; r < rows; ++r)
-      scale[r] = rms_norm(middle + r * s_.hidden, theta_ + w.mlp_norm, s_.hidden, eps(), normed + r * s_.hidden);
-    clear_padding(normed, rows, s_.hidden);
+    if (!s_.post_norm) norm(rows, middle, w.mlp_norm, a.middle_normed, a.middle_scale);
     T* gate_up = a.gate_up.resize(padded * 2 * s_.mlp);
-    linear(normed, padded, s_.hidden, theta_ + w.gate_up, 2 * s_.mlp, gate_up);
+    linear(static_cast<const T*>(branch_input(a.middle, a.middle_normed)), padded, s_.hidden, theta_ + w.gate_up,
+           2 * s_.mlp, gate_up);
     T* gated = a.gated.resize(padded * s_.mlp);
     for (std::size_t r = 0; r < rows; ++r) swiglu(gate_up + r * 2 * s_.mlp, s_.mlp, gated + r * s_.mlp);
     clear_padding(gated, rows, s_.mlp);
-    linear(gated, padded, s_.mlp, theta_ + w.down, s_.hidden, out);
+    T* mapped = s_.post_norm ? a.mapped.resize(padded * s_.hidden) : out;
+    linear(static_cast<const T*>(gated), padded, s_.mlp, theta_ + w.down, s_.hidden, mapped);
+    if (s_.post_norm) norm(rows, mapped, w.down_norm, out, a.mapped_scale);
     add_scaled(T{1}, static_cast<const T*>(middle), out, rows * s_.hidden);
   }
 
   /// Final norm and output matrix: x: [rows, hidden] -> logits: [padded rows, vocab].
   void logits(const T* x, std::size_t rows, buffer<T>& normed_rows, buffer<T>& scales, buffer<T>& out) const {
     const std::size_t padded = padded_rows(rows);
-    T* normed = normed_rows.resize(padded * s_.hidden);
-    T* scale = scales.resize(padded);
-    for (std::size_t r = 0; r < rows; ++r)
-      scale[r] = rms_norm(x + r * s_.hidden, theta_ + s_.final_norm, s_.hidden, eps(), normed + r * s_.hidden);
-    clear_padding(normed, rows, s_.hidden);
-    linear(normed, padded, s_.hidden, theta_ + s_.head, s_.vocab, out.resize(padded * s_.vocab));
+    norm(rows, x, s_.final_norm, normed_rows, scales);
+    linear(static_cast<const T*>(normed_rows.data()), padded, s_.hidden, theta_ + s_.head, s_.vocab, out.resize(padded * s_.vocab));
   }
 
   /// Gradient of logits: dlogits: [padded rows, vocab], padding zero -> dx: [rows, hidden] is overwritten; g is
@@ -207,7 +211,7 @@ class transformer {
 
   /// What the backward pass of a block needs beside the activations.
   struct backward_scratch {
-    buffer<T> gated, gate_up, normed, attention, qkv;
+    buffer<T> gated, gate_up, normed, attention, qkv, branch;
     std::vector<T> scores;
   };
 
@@ -220,32 +224,39 @@ class transformer {
     const std::size_t padded = padded_rows(rows), h = s_.hidden;
 
     T* dgated = b.gated.resize(padded * s_.mlp);
-    linear_backward(dx, padded, h, theta_ + w.down, s_.mlp, dgated);
-    weight_gradient(dx, h, a.gated.data(), s_.mlp, padded, g + w.down);
+    const T* dmapped = dx;
+    if (s_.post_norm) dmapped = norm_gradient(rows, dx, a.mapped.data(), a.mapped_scale.data(), w.down_norm, b.branch, g);
+    linear_backward(dmapped, padded, h, theta_ + w.down, s_.mlp, dgated);
+    weight_gradient(dmapped, h, a.gated.data(), s_.mlp, padded, g + w.down);
     T* dgate_up = b.gate_up.resize(padded * 2 * s_.mlp);
     for (std::size_t r = 0; r < rows; ++r)
       swiglu_backward(dgated + r * s_.mlp, a.gate_up.data() + r * 2 * s_.mlp, s_.mlp, dgate_up + r * 2 * s_.mlp);
     clear_padding(dgate_up, rows, 2 * s_.mlp);
     T* dnormed = b.normed.resize(padded * h);
     linear_backward(dgate_up, padded, 2 * s_.mlp, theta_ + w.gate_up, h, dnormed);
-    weight_gradient(dgate_up, 2 * s_.mlp, a.middle_normed.data(), h, padded, g + w.gate_up);
-    norm_backward(rows, dnormed, a.middle.data(), a.middle_scale.data(), w.mlp_norm, dx, g);
+    weight_gradient(dgate_up, 2 * s_.mlp, branch_input(a.middle, a.middle_normed), h, padded, g + w.gate_up);
+    if (s_.post_norm) add_scaled(T{1}, static_cast<const T*>(dnormed), dx, rows * h);
+    else norm_backward(rows, dnormed, a.middle.data(), a.middle_scale.data(), w.mlp_norm, dx, g);
 
     T* dattention = b.attention.resize(padded * s_.q_width);
-    linear_backward(dx, padded, h, theta_ + w.output, s_.q_width, dattention);
-    weight_gradient(dx, h, a.attention.data(), s_.q_width, padded, g + w.output);
-    if (s_.output_bias) bias_gradient(dx, rows, h, g + w.output_bias);
+    const T* dattended = dx;
+    if (s_.post_norm)
+      dattended = norm_gradient(rows, dx, a.attended.data(), a.attended_scale.data(), w.attention_norm, b.branch, g);
+    linear_backward(dattended, padded, h, theta_ + w.output, s_.q_width, dattention);
+    weight_gradient(dattended, h, a.attention.data(), s_.q_width, padded, g + w.output);
+    if (s_.output_bias) bias_gradient(dattended, rows, h, g + w.output_bias);
 
     T* dqkv = b.qkv.resize(padded * s_.qkv_width);
     std::memset(dqkv, 0, padded * s_.qkv_width * sizeof(T));
-    attention_backward(rows, a, path, dattention, b.scores, dqkv);
+    attention_backward(l, rows, a, path, dattention, b.scores, dqkv);
     for (std::size_t r = 0; r < rows; ++r)
-      rope_.rotate(dqkv + r * s_.qkv_width, s_.heads + s_.kv_heads, position(r), T{-1});
+      rope_[w.rope].rotate(dqkv + r * s_.qkv_width, s_.heads + s_.kv_heads, position(r), T{-1});
     if (s_.qk_norm) qk_norm_backward(l, rows, a, dqkv, g);
     if (s_.qkv_bias) bias_gradient(dqkv, rows, s_.qkv_width, g + w.qkv_bias);
     linear_backward(dqkv, padded, s_.qkv_width, theta_ + w.qkv, h, dnormed);
-    weight_gradient(dqkv, s_.qkv_width, a.input_normed.data(), h, padded, g + w.qkv);
-    norm_backward(rows, dnormed, a.input.data(), a.input_scale.data(), w.input_norm, dx, g);
+    weight_gradient(dqkv, s_.qkv_width, branch_input(a.input, a.input_normed), h, padded, g + w.qkv);
+    if (s_.post_norm) add_scaled(T{1}, static_cast<const T*>(dnormed), dx, rows * h);
+    else norm_backward(rows, dnormed, a.input.data(), a.input_scale.data(), w.input_norm, dx, g);
   }
 
  private:
@@ -256,6 +267,49 @@ class transformer {
     std::memset(x + rows * width, 0, (padded_rows(rows) - rows) * width * sizeof(T));
   }
 
+  /// out <- RMSNorm of the rows of x, padding zero; scales <- the reciprocal roots. x may not be out.
+  void norm(std::size_t rows, const T* x, std::size_t weight, T* out, buffer<T>& scales) const {
+    T* scale = scales.resize(padded_rows(rows));
+    for (std::size_t r = 0; r < rows; ++r)
+      scale[r] = rms_norm(x + r * s_.hidden, theta_ + weight, s_.hidden, eps(), out + r * s_.hidden);
+    clear_padding(out, rows, s_.hidden);
+  }
+  void norm(std::size_t rows, const T* x, std::size_t weight, buffer<T>& out, buffer<T>& scales) const {
+    norm(rows, x, weight, out.resize(padded_rows(rows) * s_.hidden), scales);
+  }
+
+  /// What attention or MLP is applied to.
+  const T* branch_input(const buffer<T>& x, const buffer<T>& normed) const {
+    return s_.post_norm ? x.data() : normed.data();
+  }
+
+  std::span<const std::int32_t> visible(std::size_t l, std::span<const std::int32_t> path) const {
+    const std::size_t window = s_.layers[l].window;
+    return window == 0 || path.size() <= window ? path : path.last(window);
+  }
+
+  /// The norms of queries and keys: their number, and f(n, first coordinate, width, offset of the weight) for each.
+  std::size_t qk_norms() const { return s_.post_norm ? 2 : s_.heads + s_.kv_heads; }
+  template <class F>
+  void for_qk_norms(const layer_offsets& w, F f) const {
+    if (s_.post_norm) {
+      f(std::size_t{0}, std::size_t{0}, s_.q_width, w.q_norm);
+      f(std::size_t{1}, s_.q_width, s_.kv_width, w.k_norm);
+    } else {
+      for (std::size_t h = 0; h < s_.heads + s_.kv_heads; ++h)
+        f(h, h * s_.head_dim, s_.head_dim, h < s_.heads ? w.q_norm : w.k_norm);
+    }
+  }
+
+  /// The gradient of x in norm(x), in `out`, padding zero; g is added to.
+  const T* norm_gradient(std::size_t rows, const T* dnormed, const T* x, const T* scale, std::size_t weight,
+                         buffer<T>& out, T* g) const {
+    T* dx = out.resize(padded_rows(rows) * s_.hidden);
+    std::memset(dx, 0, padded_rows(rows) * s_.hidden * sizeof(T));
+    norm_backward(rows, dnormed, x, scale, weight, dx, g);
+    return dx;
+  }
+
   void norm_backward(std::size_t rows, const T* dnormed, const T* x, const T* scale, std::size_t weight, T* dx,
                      T* g) const {
     for (std::size_t r = 0; r < rows; ++r)
@@ -264,12 +318,12 @@ class transformer {
   }
 
   template <class Path>
-  void attention_backward(std::size_t rows, const block_activations<T>& a, Path path, const T* dattention,
+  void attention_backward(std::size_t l, std::size_t rows, const block_activations<T>& a, Path path, const T* dattention,
                           std::vector<T>& scores, T* dqkv) const {
     const std::size_t group = s_.heads / s_.kv_heads;
     with_head_dim(s_.head_dim, [&](auto dim) {
       for (std::size_t r = 0; r < rows; ++r) {
-        const std::span<const std::int32_t> keys = path(r);
+        const std::span<const std::int32_t> keys = visible(l, path(r));
         if (scores.size() < padded_lanes(keys.size())) scores.resize(2 * padded_lanes(keys.size()));
         for (std::size_t h = 0; h < s_.heads; ++h) {
           const std::size_t q = r * s_.qkv_width + h * s_.head_dim, out = r * s_.q_width + h * s_.head_dim;
@@ -285,21 +339,19 @@ class transformer {
 
   void qk_norm_backward(std::size_t l, std::size_t rows, const block_activations<T>& a, T* dqkv, T* g) const {
     const layer_offsets& w = s_.layers[l];
-    std::vector<T> incoming(s_.head_dim);
+    std::vector<T> incoming(s_.post_norm ? s_.q_width : s_.head_dim);
     for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t h = 0; h < s_.heads + s_.kv_heads; ++h) {
-        T* d = dqkv + r * s_.qkv_width + h * s_.head_dim;
-        std::memcpy(incoming.data(), d, s_.head_dim * sizeof(T));
-        std::memset(d, 0, s_.head_dim * sizeof(T));
-        const std::size_t weight = h < s_.heads ? w.q_norm : w.k_norm;
-        rms_norm_backward(static_cast<const T*>(incoming.data()), a.raw_qkv.data() + r * s_.qkv_width + h * s_.head_dim,
-                          theta_ + weight, s_.head_dim, a.qk_scale.data()[r * (s_.heads + s_.kv_heads) + h], d,
-                          g + weight);
-      }
+      for_qk_norms(w, [&](std::size_t n, std::size_t from, std::size_t width, std::size_t weight) {
+        T* d = dqkv + r * s_.qkv_width + from;
+        std::memcpy(incoming.data(), d, width * sizeof(T));
+        std::memset(d, 0, width * sizeof(T));
+        rms_norm_backward(static_cast<const T*>(incoming.data()), a.raw_qkv.data() + r * s_.qkv_width + from,
+                          theta_ + weight, width, a.qk_scale.data()[r * qk_norms() + n], d, g + weight);
+      });
   }
 
   const decoder_shape& s_;
-  const rope_table<T>& rope_;
+  std::span<const rope_table<T>> rope_;
   const T* theta_;
 };
 

@@ -35,8 +35,13 @@ class policy {
 
   const tabular::space& space() const { return space_; }
   const std::vector<double>& parameters() const { return theta_; }
-  void assign(const std::vector<double>& theta) { theta_ = theta; }
+  void assign(const std::vector<double>& theta) {
+    check_size(theta);
+    theta_ = theta;
+  }
   void assign(const std::vector<double>& theta, double alpha, const std::vector<double>& direction) {
+    check_size(theta);
+    check_size(direction);
     for (std::size_t i = 0; i < theta_.size(); ++i) theta_[i] = theta[i] + alpha * direction[i];
   }
 
@@ -61,7 +66,8 @@ class policy {
               ", but there are ", prompts.size());
       const std::vector<double> p = distribution(row_of(prompts, request.prompt), options.temperature);
       const double h = entropy(p);
-      for (std::uint32_t r = request.first; r < request.first + request.count; ++r) {
+      for (std::uint32_t i = 0; i < request.count; ++i) {
+        const std::uint32_t r = request.first + i;
         double left = key.uniform(request.prompt, r, 0);
         std::size_t k = 0;
         while (k + 1 < completions_ && left >= p[k]) left -= p[k++];
@@ -145,6 +151,10 @@ class policy {
     require(temperature > 0 && std::isfinite(temperature), "tabular::policy: temperature ", temperature,
             " is not positive");
   }
+  void check_size(const std::vector<double>& x) const {
+    require(x.size() == theta_.size(), "tabular::policy::assign: a vector of ", x.size(), " coordinates, expected ",
+            theta_.size());
+  }
   static double entropy(const std::vector<double>& p) {
     double h = 0;
     for (double v : p)
@@ -159,8 +169,7 @@ class policy {
   }
   void check(const ragged<token>& prompts, const rollouts& r, double temperature) const {
     check_temperature(temperature);
-    require(r.offsets.back() == r.tokens.size() && r.prompts.size() == r.size(),
-            "tabular::policy: rollouts whose arrays differ in size");
+    validate_offsets(r);
     for (std::size_t i = 0; i < r.size(); ++i) {
       require(r.prompts[i] < prompts.size(), "tabular::policy: rollout ", i, " has prompt ", r.prompts[i],
               ", but there are ", prompts.size());
