@@ -69,7 +69,7 @@ class decoder {
   const vector& parameters() const { return theta_; }
   void assign(const vector& theta) {
     check_size(theta);
-    theta_ = theta;
+    space_.assign(theta_, theta);
   }
   void assign(const vector& theta, double alpha, const vector& direction) {
     check_size(theta);

@@ -1,6 +1,7 @@
 #pragma once
 /// The parameter space of the CPU decoder: flat float or double arrays with named tensors.
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -37,7 +38,7 @@ class space {
   std::size_t dimension() const { return dimension_; }
   std::span<const tensor_slot> tensors() const { return tensors_; }
   vector zero() const { return vector::Zero(static_cast<Eigen::Index>(dimension_)); }
-  void assign(vector& y, const vector& x) const { y = x; }
+  void assign(vector& y, const vector& x) const { std::copy_n(x.data(), dimension_, y.data()); }
   void scale(double a, vector& y) const { y *= static_cast<T>(a); }
 
   /// Each coordinate is rounded once, from a sum in double: a small step is not lost twice.
