@@ -1,5 +1,6 @@
 /// One-shot RLVR on the CPU: a better model from one policy gradient and a line search, with the evidence for it.
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -145,6 +146,9 @@ report::one_shot plain(const rlvr::one_shot_result<Vector>& result, const option
 void print(const report::one_shot& r) {
   using report::detail::text;
   std::printf("\n%s\n", report::to_table(r).c_str());
+  if (std::any_of(r.landscape.begin(), r.landscape.end(), [](const auto& p) { return p.collapsed; }))
+    std::printf("collapsed: entropy below %g of the base's, and accuracy below the base's\n\n",
+                rlvr::one_shot_options{}.collapsed_fraction);
   std::printf("status         %s\n", r.status.c_str());
   if (!r.advice.empty()) std::printf("advice         %s\n", r.advice.c_str());
   std::printf("confirmation   %s\n", report::to_sentence(r.confirmation).c_str());

@@ -48,11 +48,43 @@ class space {
   void axpy(double a, const vector& x, vector& y) const { inner_.axpy(a, x.values_, y.values_); }
   double dot(const vector& x, const vector& y) const { return inner_.dot(x.values_, y.values_); }
 
+ protected:
+  static std::vector<double>& values_of(vector& x) { return x.values_; }
+  static const std::vector<double>& values_of(const vector& x) { return x.values_; }
+
+ public:
   /// For tests only: a vector from the host.
   vector from_host(std::vector<double> values) const { return vector(std::move(values)); }
 
  private:
   rlvr::tabular::space inner_;
+};
+
+/// elementwise and nothing more.
+class elementwise_space : public space {
+ public:
+  using space::space;
+  template <class F, class... X>
+  void map(F f, vector& y, const X&... x) const {
+    for (std::size_t i = 0; i < values_of(y).size(); ++i) values_of(y)[i] = f(values_of(y)[i], values_of(x)[i]...);
+  }
+};
+
+/// tensor_layout and nothing more: one tensor.
+class tensor_space : public space {
+ public:
+  explicit tensor_space(std::size_t dimension) : space(dimension), tensors_{{"x", {dimension}, 0}} {}
+  std::span<const rlvr::tensor_slot> tensors() const { return tensors_; }
+
+ private:
+  std::vector<rlvr::tensor_slot> tensors_;
+};
+
+/// line_objective and nothing more: a number, not const, not copyable.
+struct line_objective {
+  line_objective() = default;
+  line_objective(const line_objective&) = delete;
+  double operator()(double alpha) { return 1 - (alpha - 2) * (alpha - 2); }
 };
 
 /// sampler, scorer and differentiable, and nothing more: the tabular policy with opaque vectors. Its space is

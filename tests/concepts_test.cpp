@@ -6,6 +6,8 @@
 #include <rlvr/advantage/group_normalized.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/optimize/adamw.hpp>
+#include <rlvr/search/line_search.hpp>
 #include <rlvr/verify/decoded.hpp>
 #include <rlvr/verify/exact.hpp>
 #include <rlvr/verify/numeric.hpp>
@@ -190,4 +192,24 @@ TEST_CASE("The archetypes run where their concepts are asked for", "[concepts]")
     CHECK(space.dot(p.parameters(), p.parameters()) == Approx(4 + 0.25 + 1 + 1));
   }
   CHECK(space.dot(p.parameters(), p.parameters()) == Approx(0.25 + 1 + 1));
+}
+
+TEST_CASE("the archetypes of the refinements model them, and algorithms run on them", "[concepts]") {
+  static_assert(rlvr::elementwise<archetype::elementwise_space>);
+  static_assert(!rlvr::tensor_layout<archetype::elementwise_space>);
+  static_assert(rlvr::tensor_layout<archetype::tensor_space> && !rlvr::elementwise<archetype::tensor_space>);
+  static_assert(!rlvr::elementwise<archetype::space> && !rlvr::tensor_layout<archetype::space>);
+  static_assert(rlvr::line_objective<archetype::line_objective>);
+
+  const archetype::elementwise_space space(3);
+  auto theta = space.zero();
+  const auto gradient = space.from_host({1.0, -2.0, 0.0});
+  rlvr::adamw<archetype::elementwise_space> optimiser(space, {.learning_rate = 0.5});
+  optimiser.step(space, theta, gradient);
+  CHECK(space.dot(theta, gradient) == Approx(0.5 * 3).epsilon(1e-6));  // the first step is the sign
+
+  archetype::line_objective parabola;
+  const auto found = rlvr::geometric_search(parabola, 0.1);
+  CHECK(found.status == rlvr::line_status::improved);
+  CHECK(found.alpha == Approx(2).epsilon(0.2));
 }
