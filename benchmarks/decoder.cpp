@@ -137,7 +137,8 @@ void gradient(benchmark::State& state) {
   report(state, 3 * f.flops(), threads, r.size(), r.tokens.size());
 }
 
-/// theta + alpha g in place of theta: two vectors read, one written.
+/// theta + alpha g in place of theta: two vectors read, one written. Above 1 when the model fits the caches, which the
+/// copies do not.
 void assign_along(benchmark::State& state) {
   fixture f(1);
   const auto theta = f.policy.parameters();
