@@ -1,0 +1,166 @@
+#pragma once
+/// From one score per candidate to k distinct candidates: the last part of a selector.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <rlvr/core/error.hpp>
+#include <rlvr/core/random.hpp>
+
+namespace rlvr {
+
+using prompt_id = std::uint32_t;
+
+/// The prompts that may be selected: the whole pool, or a list of distinct ids.
+class candidate_list {
+ public:
+  explicit candidate_list(std::size_t pool) : size_(pool) {}
+  explicit candidate_list(std::span<const prompt_id> ids) : ids_(ids.data()), size_(ids.size()) {}
+  std::size_t size() const { return size_; }
+  prompt_id operator[](std::size_t j) const { return ids_ != nullptr ? ids_[j] : static_cast<prompt_id>(j); }
+
+ private:
+  const prompt_id* ids_ = nullptr;
+  std::size_t size_;
+};
+
+namespace detail {
+
+struct ranked {
+  double priority;
+  std::uint64_t tie;
+  prompt_id id;
+  friend bool operator>(const ranked& a, const ranked& b) {
+    if (a.priority != b.priority) return a.priority > b.priority;
+    return a.tie != b.tie ? a.tie > b.tie : a.id < b.id;
+  }
+};
+
+inline std::uint64_t tie_of(random_key key, prompt_id id) {
+  const philox_block bits = key.block({id, 0x746965u, 0u, 0u});
+  return (std::uint64_t{bits[1]} << 32) | bits[0];
+}
+
+}  // namespace detail
+
+/// Fills `out` with the candidates of the out.size() largest priorities, largest first; equal priorities stand in a
+/// random order. `priority(id)` is called once per candidate; -infinity is allowed and comes last. Throws
+/// std::invalid_argument when there are too few candidates or a priority is NaN. O(n + k log k log(n/k)) expected for n
+/// candidates in random order, O(k) memory.
+template <class Priority>
+void keep_largest(const candidate_list& candidates, Priority&& priority, std::span<prompt_id> out, random_key key) {
+  require(out.size() <= candidates.size(), "select: ", out.size(), " prompts wanted of ", candidates.size());
+  if (out.empty()) return;
+  const auto better = [](const detail::ranked& a, const detail::ranked& b) { return a > b; };
+  std::vector<detail::ranked> heap;  // the smallest of those kept in front
+  heap.reserve(out.size());
+  double threshold = -std::numeric_limits<double>::infinity();
+  for (std::size_t j = 0; j < candidates.size(); ++j) {
+    const prompt_id id = candidates[j];
+    const double p = priority(id);
+    if (!(p >= threshold)) {
+      require(p == p, "select: the score of prompt ", id, " is NaN");
+      continue;
+    }
+    const detail::ranked entry{p, detail::tie_of(key, id), id};
+    if (heap.size() < out.size()) {
+      heap.push_back(entry);
+      std::push_heap(heap.begin(), heap.end(), better);
+    } else if (entry > heap.front()) {
+      std::pop_heap(heap.begin(), heap.end(), better);
+      heap.back() = entry;
+      std::push_heap(heap.begin(), heap.end(), better);
+    }
+    if (heap.size() == out.size()) threshold = heap.front().priority;
+  }
+  std::sort_heap(heap.begin(), heap.end(), better);
+  for (std::size_t k = 0; k < out.size(); ++k) out[k] = heap[k].id;
+}
+
+/// A way to choose among scored candidates.
+///
+///  - `d(candidates, score, out, key)`: fills out with distinct candidates; a pure function. score(id) is called at most
+///    twice per candidate and gives a double, +infinity for "before all others".
+///  - Throws std::invalid_argument for more prompts than candidates, and for a score that the draw cannot use, naming
+///    the prompt.
+template <class D>
+concept draw = requires(const D& d, const candidate_list& candidates, double (*score)(prompt_id),
+                        std::span<prompt_id> out, random_key key) { d(candidates, score, out, key); };
+
+/// The largest scores; equal ones in random order.
+struct draw_top {
+  template <class Score>
+  void operator()(const candidate_list& candidates, Score&& score, std::span<prompt_id> out, random_key key) const {
+    keep_largest(candidates, score, out, key);
+  }
+};
+
+/// Prompts one after another without replacement, each with probability proportional to its score among those left.
+/// Scores are weights: not negative; weight 0 is drawn, uniformly, only when nothing else is left; infinite weights
+/// come first. Source: exponential clocks E / w (Efraimidis and Spirakis 2006), the same as Gumbel top-k on log w.
+struct draw_proportional {
+  template <class Score>
+  void operator()(const candidate_list& candidates, Score&& score, std::span<prompt_id> out, random_key key) const {
+    const random_key clocks = key.fold(1);
+    keep_largest(
+        candidates,
+        [&](prompt_id id) {
+          const double w = score(id);
+          require(w >= 0, "select: the weight of prompt ", id, " is ", w);
+          return std::log(clocks.uniform(id)) / w;  // -infinity for weight 0
+        },
+        out, key);
+  }
+};
+
+/// As draw_proportional with weights exp(score / temperature), by Gumbel top-k: no overflow whatever the scores.
+struct draw_softmax {
+  double temperature = 1;
+
+  template <class Score>
+  void operator()(const candidate_list& candidates, Score&& score, std::span<prompt_id> out, random_key key) const {
+    require(temperature > 0 && std::isfinite(temperature), "draw_softmax: temperature is ", temperature);
+    const random_key gumbels = key.fold(1);
+    keep_largest(
+        candidates,
+        [&](prompt_id id) { return score(id) / temperature - std::log(-std::log(gumbels.uniform(id))); }, out, key);
+  }
+};
+
+/// All candidates alike.
+struct draw_uniform {
+  template <class Score>
+  void operator()(const candidate_list& candidates, Score&&, std::span<prompt_id> out, random_key key) const {
+    keep_largest(candidates, [](prompt_id) { return 0.0; }, out, key);
+  }
+};
+
+/// ceil(share k) prompts by `preferred`, the rest uniformly from the others: the epsilon mix with epsilon = 1 - share.
+/// Source: MMR1 (arXiv 2509.21268, algorithm 1), without replacement.
+template <draw Preferred>
+struct draw_mixed {
+  double share = 0.5;
+  Preferred preferred = {};
+
+  template <class Score>
+  void operator()(const candidate_list& candidates, Score&& score, std::span<prompt_id> out, random_key key) const {
+    require(share >= 0 && share <= 1, "draw_mixed: share is ", share);
+    require(out.size() <= candidates.size(), "select: ", out.size(), " prompts wanted of ", candidates.size());
+    const auto first = static_cast<std::size_t>(std::ceil(share * static_cast<double>(out.size())));
+    preferred(candidates, score, out.first(first), key.fold(2));
+    std::vector<prompt_id> taken(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(first));
+    std::sort(taken.begin(), taken.end());
+    constexpr double never = -std::numeric_limits<double>::infinity();
+    keep_largest(
+        candidates,
+        [&](prompt_id id) { return std::binary_search(taken.begin(), taken.end(), id) ? never : 0.0; },
+        out.subspan(first), key.fold(3));
+  }
+};
+
+}  // namespace rlvr
