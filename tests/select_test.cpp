@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include <rlvr/laws/selector.hpp>
 #include <rlvr/select/categories.hpp>
 #include <rlvr/select/dopr.hpp>
 #include <rlvr/select/greso.hpp>
@@ -104,69 +105,54 @@ void observe_some(S& s, std::uint64_t from, std::uint64_t to) {
 
 }  // namespace
 
-TEST_CASE("every selector keeps the contract of the concept", "[select]") {
-  constexpr std::size_t n = 23;
-  with_every_selector(n, [](const std::string& name, auto fresh) {
-    INFO(name);
-    using S = decltype(fresh);
-    STATIC_REQUIRE(selector<S>);
-    S s = fresh;
-    for (std::uint64_t round = 0; round < 8; ++round) {
-      for (const std::size_t k : {0u, 1u, 2u, 7u, 23u}) {
-        const auto ids = chosen(s, k, round);
-        CHECK(std::set<prompt_id>(ids.begin(), ids.end()).size() == k);
-        CHECK((ids.empty() || *std::max_element(ids.begin(), ids.end()) < n));
-        CHECK(ids == chosen(s, k, round));  // pure
-      }
-      const std::vector<prompt_id> candidates{3, 21, 8, 0, 14};
-      std::vector<prompt_id> of_them(4);
-      s.select(of_them, random_key(round), candidates);
-      for (const prompt_id id : of_them) CHECK(std::find(candidates.begin(), candidates.end(), id) != candidates.end());
-      CHECK(std::set<prompt_id>(of_them.begin(), of_them.end()).size() == 4);
-      observe_some(s, round * 9, round * 9 + 9);
-    }
-
-    // late outcomes, unscored groups and a prompt twice in a step are all right
-    s.observe(2, visit(1, 1));
-    s.observe(2, visit(2, 40));
-    s.observe(2, visit(3, 40));
-    s.observe(2, outcome{.step = 40});
-    CHECK_FALSE(s.keep(outcome{}));
-
-    // bad input changes nothing
-    const auto before = save_state(s);
-    std::vector<prompt_id> out(24);
-    CHECK_THROWS_WITH(s.select(out, random_key(1)), Catch::Contains("24") && Catch::Contains("23"));
-    CHECK_THROWS_WITH(s.observe(23, visit(0, 1)), Catch::Contains("prompt 23 in a pool of 23"));
-    CHECK_THROWS_WITH(s.observe(1, outcome{.rollouts = 1, .mean = std::nan("")}), Catch::Contains("mean is nan"));
-    CHECK_THROWS_WITH(s.observe(1, outcome{.rollouts = 1, .mean = 1.5}), Catch::Contains("mean is 1.5"));
-    CHECK_THROWS_WITH(s.observe(1, outcome{.entropy = -1}), Catch::Contains("entropy is -1"));
-    CHECK_THROWS_WITH(s.observe(1, outcome{.step = 1ull << 32}), Catch::Contains("step 4294967296"));
-    out.resize(2);
-    CHECK_THROWS_WITH(s.select(out, random_key(1), std::vector<prompt_id>{4, 23}), Catch::Contains("candidate 23"));
-    CHECK_THROWS_WITH(s.select(out, random_key(1), std::vector<prompt_id>{4, 9, 4}),
-                      Catch::Contains("candidate 4 is given twice"));
-    CHECK_THROWS_AS(s.select(out, random_key(1), std::vector<prompt_id>{4}), std::invalid_argument);
-    CHECK(save_state(s) == before);
-  });
+TEST_CASE("every selector keeps the laws of the concept", "[select]") {
+  for (const std::size_t n : {23u, 200u})
+    with_every_selector(n, [](const std::string& name, auto s) {
+      INFO(name);
+      STATIC_REQUIRE(selector<decltype(s)>);
+      for (const std::string& broken : laws::selector_laws(s, visit)) FAIL_CHECK(broken);
+    });
 }
 
-TEST_CASE("a selector restored in mid-epoch goes on with the same ids", "[select]") {
-  with_every_selector(31, [](const std::string& name, auto fresh) {
-    INFO(name);
-    auto s = fresh;
-    observe_some(s, 0, 50);
-    const std::vector<std::byte> bytes = save_state(s);
-    auto again = fresh;
-    restore_state(again, bytes);
-    CHECK(save_state(again) == bytes);
-    for (std::uint64_t round = 0; round < 6; ++round) {
-      CHECK(chosen(s, 5, round) == chosen(again, 5, round));
-      observe_some(s, 50 + 7 * round, 57 + 7 * round);
-      observe_some(again, 50 + 7 * round, 57 + 7 * round);
-    }
-    CHECK(save_state(again) == save_state(s));
-  });
+namespace {
+
+/// Breaks one law after another.
+struct lawless : uniform_selector {
+  enum class sin { none, repeats, moods, believes } of = sin::none;
+  static constexpr std::string_view state_name = "lawless";
+  static constexpr std::uint32_t state_version = 1;
+  mutable std::uint64_t calls = 0;
+
+  lawless(std::size_t n, sin which) : uniform_selector(make_uniform(n)), of(which) {}
+  void select(std::span<prompt_id> out, random_key key) const {
+    uniform_selector::select(out, of == sin::moods ? key.fold(++calls) : key);
+    if (of == sin::repeats && out.size() > 1) out[1] = out[0];
+  }
+  using uniform_selector::select;
+  void observe(prompt_id id, const outcome& o) {
+    if (of == sin::believes && !(o.mean <= 1)) return;
+    uniform_selector::observe(id, o);
+  }
+  template <class Self, class Visit>
+  static void visit_state(Self& self, Visit&& visit) {
+    uniform_selector::visit_state(self, visit);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the laws of selectors see each law broken", "[select]") {
+  using enum lawless::sin;
+  const auto broken = [](lawless::sin of) {
+    std::string all;
+    for (const std::string& law : laws::selector_laws(lawless(9, of), visit)) all += law + "\n";
+    return all;
+  };
+  CHECK(broken(none) == "");
+  CHECK_THAT(broken(repeats), Catch::Contains("distinct ids"));
+  CHECK_THAT(broken(moods), Catch::Contains("pure function"));
+  CHECK_THAT(broken(believes), Catch::Contains("mean outside [0, 1]"));
+  CHECK_THAT(laws::selector_laws(make_uniform(3), visit).front(), Catch::Contains("5 are needed"));
 }
 
 TEST_CASE("saved states that are damaged or of something else are refused with nothing changed", "[select]") {
@@ -401,7 +387,7 @@ TEST_CASE("fading counts and gains are sums over the visits, late ones included"
 
 TEST_CASE("bandit indices are their closed forms", "[select]") {
   const gain_belief b{.visits = 10, .mean = 0.3, .variance = 0.05};
-  const pool_clock now{.step = 9, .visits = 200};
+  const pool_clock now(9, 200);
   const double l = std::log(200.0);
   CHECK(ucb1{}(b, now) == Approx(0.3 + std::sqrt(2 * l / 10)));
   CHECK(ucb1_tuned{}(b, now) == Approx(0.3 + std::sqrt(l / 10 * 0.25)));
@@ -417,8 +403,8 @@ TEST_CASE("bandit indices are their closed forms", "[select]") {
   }
   CHECK(kl_ucb{}({.visits = 10, .mean = 1}, now) == 1);
   CHECK(-std::log(1 - kl_ucb{}({.visits = 10, .mean = 0}, now)) == Approx(l / 10));
-  CHECK(kl_ucb{}(b, {.visits = 1}) == Approx(0.3));  // ln 1 = 0: no bonus, and no NaN from ln ln 1
-  CHECK(kl_ucb{3}(b, {.visits = 1}) == Approx(0.3));
+  CHECK(kl_ucb{}(b, {0, 1}) == Approx(0.3));  // ln 1 = 0: no bonus, and no NaN from ln ln 1
+  CHECK(kl_ucb{3}(b, {0, 1}) == Approx(0.3));
 
   // optimism about p: a prompt that may be at 1/2 has the peak's value, a solved one its interval's end
   CHECK(optimistic<rate_variance>{}({.visits = 2, .mean = 0.5}, now) == 0.25);

@@ -15,6 +15,7 @@
 #include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
 #include <rlvr/core/saved_state.hpp>
+#include <rlvr/core/square_root.hpp>
 #include <rlvr/core/vector_space.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>
 #include <rlvr/diagnose/entropy.hpp>

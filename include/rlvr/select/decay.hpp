@@ -17,8 +17,9 @@ class step_decay {
     require(factor > 0 && factor <= 1, "decay: factor is ", factor, ", outside (0, 1]");
   }
 
+  /// steps below 2^31.
   double over(std::uint64_t steps) const {
-    return log_ == 0 ? 1.0 : vector_exp(log_ * static_cast<double>(steps));
+    return vector_exp(log_ * static_cast<double>(static_cast<std::int32_t>(steps)));
   }
 
   /// Over the steps between the last visit and one at `step`, both not counted: each of those two has a rule of its

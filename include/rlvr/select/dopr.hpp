@@ -1,13 +1,10 @@
 #pragma once
 /// DoPR's acquisition score: reward volatility plus an uncertainty bonus.
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <limits>
 #include <utility>
 
-#include <rlvr/core/error.hpp>
+#include <rlvr/core/square_root.hpp>
 #include <rlvr/select/beta_tracker.hpp>
 #include <rlvr/select/draw.hpp>
 #include <rlvr/select/filter.hpp>
@@ -20,10 +17,10 @@ namespace rlvr {
 /// sigma_i: the standard deviation of the rewards as believed, in [0, 1/2]. Of reward_belief its variance, of
 /// beta_belief p (1 - p) at the posterior mean. 0 for a prompt never visited: there the bonus decides.
 struct volatility {
-  double operator()(const reward_belief& b) const { return std::sqrt(b.variance); }
+  double operator()(const reward_belief& b) const { return vector_sqrt(b.variance); }
   double operator()(const beta_belief& b) const {
     const double weight = b.weight();
-    return weight > 0 ? std::sqrt(b.alpha * b.beta) / weight : 0;
+    return weight > 0 ? vector_sqrt(b.alpha * b.beta) / weight : 0;
   }
 };
 
@@ -38,8 +35,8 @@ struct uncertainty_bonus {
   modulation by = modulation::entropy;
 
   double operator()(const visit_belief& b, const pool_clock& now) const {
-    const double h = by == modulation::entropy ? b.entropy : 1;
-    return scale * h * std::sqrt(std::log1p(now.visits) / (1 + b.visits));
+    const double share = by == modulation::entropy ? 1 : 0;  // arithmetic where a branch would not be vectorised
+    return scale * (share * b.entropy + (1 - share)) * vector_sqrt(now.log1p_visits / (1 + b.visits));
   }
 };
 

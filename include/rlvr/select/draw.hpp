@@ -22,6 +22,7 @@ class candidate_list {
   explicit candidate_list(std::size_t pool) : size_(pool) {}
   explicit candidate_list(std::span<const prompt_id> ids) : ids_(ids.data()), size_(ids.size()) {}
   std::size_t size() const { return size_; }
+  bool whole() const { return ids_ == nullptr; }
   prompt_id operator[](std::size_t j) const { return ids_ != nullptr ? ids_[j] : static_cast<prompt_id>(j); }
 
  private:
@@ -41,42 +42,62 @@ struct ranked {
   }
 };
 
+/// A hash of (key, id), a bijection of id for every key. It decides between equal priorities, of which there may be
+/// millions: Philox would cost five times as much. Source: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
 inline std::uint64_t tie_of(random_key key, prompt_id id) {
-  const philox_block bits = key.block({id, 0x746965u, 0u, 0u});
-  return (std::uint64_t{bits[1]} << 32) | bits[0];
+  std::uint64_t x = key.bits() + 0x9e3779b97f4a7c15u * (std::uint64_t{id} + 1);
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
 }
 
 }  // namespace detail
 
+/// What keep_largest does about a priority that is NaN.
+struct refuse_nan {
+  void operator()(prompt_id id) const { require(false, "select: the score of prompt ", id, " is NaN"); }
+};
+
 /// Fills `out` with the candidates of the out.size() largest priorities, largest first; equal priorities stand in a
-/// random order. `priority(id)` is called once per candidate; -infinity is allowed and comes last. Throws
-/// std::invalid_argument when there are too few candidates or a priority is NaN. O(n + k log k log(n/k)) expected for n
-/// candidates in random order, O(k) memory.
-template <class Priority>
-void keep_largest(const candidate_list& candidates, Priority&& priority, std::span<prompt_id> out, random_key key) {
+/// random order. `priority(id)` is called once per candidate, in blocks that the compiler can turn into vector
+/// instructions when it is straight-line code; -infinity is allowed and comes last. For a NaN `refuse(id)` is called,
+/// which throws. Throws std::invalid_argument also when there are too few candidates. O(n + k log k log(n/k)) expected
+/// for n candidates in random order, O(k) memory.
+template <class Priority, class Refuse = refuse_nan>
+void keep_largest(const candidate_list& candidates, Priority&& priority, std::span<prompt_id> out, random_key key,
+                  Refuse&& refuse = {}) {
   require(out.size() <= candidates.size(), "select: ", out.size(), " prompts wanted of ", candidates.size());
   if (out.empty()) return;
   const auto better = [](const detail::ranked& a, const detail::ranked& b) { return a > b; };
   std::vector<detail::ranked> heap;  // the smallest of those kept in front
   heap.reserve(out.size());
   double threshold = -std::numeric_limits<double>::infinity();
-  for (std::size_t j = 0; j < candidates.size(); ++j) {
-    const prompt_id id = candidates[j];
-    const double p = priority(id);
-    if (!(p >= threshold)) {
-      require(p == p, "select: the score of prompt ", id, " is NaN");
-      continue;
+  constexpr std::size_t block = 256;
+  double p[block];
+  for (std::size_t begin = 0; begin < candidates.size(); begin += block) {
+    const std::size_t size = std::min(block, candidates.size() - begin);
+    if (candidates.whole())
+      for (std::size_t j = 0; j < size; ++j) p[j] = priority(static_cast<prompt_id>(begin + j));
+    else
+      for (std::size_t j = 0; j < size; ++j) p[j] = priority(candidates[begin + j]);
+    std::uint64_t enough = 0;
+    for (std::size_t j = 0; j < size; ++j) enough += !(p[j] < threshold);
+    if (enough == 0) continue;
+    for (std::size_t j = 0; j < size; ++j) {
+      if (p[j] < threshold) continue;
+      const prompt_id id = candidates[begin + j];
+      if (p[j] != p[j]) refuse(id);
+      const detail::ranked entry{p[j], detail::tie_of(key, id), id};
+      if (heap.size() < out.size()) {
+        heap.push_back(entry);
+        std::push_heap(heap.begin(), heap.end(), better);
+      } else if (entry > heap.front()) {
+        std::pop_heap(heap.begin(), heap.end(), better);
+        heap.back() = entry;
+        std::push_heap(heap.begin(), heap.end(), better);
+      }
+      if (heap.size() == out.size()) threshold = heap.front().priority;
     }
-    const detail::ranked entry{p, detail::tie_of(key, id), id};
-    if (heap.size() < out.size()) {
-      heap.push_back(entry);
-      std::push_heap(heap.begin(), heap.end(), better);
-    } else if (entry > heap.front()) {
-      std::pop_heap(heap.begin(), heap.end(), better);
-      heap.back() = entry;
-      std::push_heap(heap.begin(), heap.end(), better);
-    }
-    if (heap.size() == out.size()) threshold = heap.front().priority;
   }
   std::sort_heap(heap.begin(), heap.end(), better);
   for (std::size_t k = 0; k < out.size(); ++k) out[k] = heap[k].id;
@@ -111,10 +132,9 @@ struct draw_proportional {
         candidates,
         [&](prompt_id id) {
           const double w = score(id);
-          require(w >= 0, "select: the weight of prompt ", id, " is ", w);
-          return std::log(clocks.uniform(id)) / w;  // -infinity for weight 0
+          return std::log(clocks.uniform(id)) / (w >= 0 ? w : std::numeric_limits<double>::quiet_NaN());
         },
-        out, key);
+        out, key, [&](prompt_id id) { require(false, "select: the weight of prompt ", id, " is ", score(id)); });
   }
 };
 

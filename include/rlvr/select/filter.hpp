@@ -45,7 +45,7 @@ inline void check_candidates(std::span<const prompt_id> candidates, std::size_t 
 /// Throws std::invalid_argument for an id outside the pool or an impossible outcome.
 inline void check_observation(prompt_id id, const outcome& o, std::size_t pool) {
   require(id < pool, "observe: prompt ", id, " in a pool of ", pool);
-  require(o.step <= 0xffffffffu, "observe: step ", o.step, " does not fit into 32 bits");
+  require(o.step < (std::uint64_t{1} << 31), "observe: step ", o.step, " does not fit into 31 bits");
   check_outcome(o);
 }
 

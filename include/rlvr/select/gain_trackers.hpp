@@ -61,9 +61,8 @@ class gain_tracker {
   pool_clock clock() const { return {step_, total_}; }
 
   gain_belief operator[](prompt_id id) const {
-    const double n = static_cast<double>(visits_[id]);
-    if (n == 0) return {};
-    return {fade_.over(step_ - touched_[id]) * n, static_cast<double>(mean_[id]), static_cast<double>(squares_[id]) / n};
+    const double n = static_cast<double>(visits_[id]), squares = static_cast<double>(squares_[id]);
+    return {fade_.over(step_ - touched_[id]) * n, static_cast<double>(mean_[id]), squares / (n > 0 ? n : 1)};
   }
 
   void observe(prompt_id id, const outcome& o) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/square_root.hpp>
 #include <rlvr/select/beta_tracker.hpp>
 #include <rlvr/select/draw.hpp>
 #include <rlvr/select/filter.hpp>
@@ -57,7 +58,7 @@ struct spo_weight {
   double gamma = 0;
   double operator()(const beta_belief& b, const pool_clock&) const {
     const double n = b.weight(), v = n > 0 ? b.rate() : 0.5;
-    const double w = std::sqrt(v * (1 - v));
+    const double w = vector_sqrt(v * (1 - v));
     return (gamma == 0 ? w : w / std::pow(n, gamma)) + floor;
   }
 };
@@ -95,7 +96,7 @@ inline mmr1_selector make_mmr1(std::size_t pool, double share = 0.5, gain_promot
 /// The standard deviation of a prompt's pass rates over its last visits: 1-shot RLVR's historical variance score. Prompts
 /// never visited score 0. Source: arXiv 2504.20571, over all epochs of a run on the whole pool.
 struct reward_deviation {
-  double operator()(const reward_belief& b, const pool_clock&) const { return std::sqrt(b.variance); }
+  double operator()(const reward_belief& b, const pool_clock&) const { return vector_sqrt(b.variance); }
 };
 using historical_variance_selector = pool_selector<window_reward_tracker, reward_deviation>;
 inline historical_variance_selector make_historical_variance(std::size_t pool, std::size_t window) {

@@ -41,8 +41,8 @@ class moving_reward_tracker {
   pool_clock clock() const { return {step_, visits_}; }
 
   reward_belief operator[](prompt_id id) const {
-    if (mean_[id] == unseen) return {};
-    return {static_cast<double>(mean_[id]), static_cast<double>(variance_[id]), true};
+    const float mean = mean_[id];  // the variance of an unseen one is 0
+    return {static_cast<double>(mean < 0 ? 0.f : mean), static_cast<double>(variance_[id]), mean >= 0};
   }
 
   void observe(prompt_id id, const outcome& o) {

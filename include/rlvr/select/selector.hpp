@@ -2,6 +2,8 @@
 /// What a prompt selector is, and the one that is put together from a tracker, a utility, a draw and a filter.
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -40,10 +42,16 @@ concept selector = has_state<S> && requires(S& s, const S& c, std::span<prompt_i
   { c.keep(o) } -> std::same_as<bool>;
 };
 
-/// How far a pool has come.
+/// How far a pool has come. The logarithms are taken once per selection, not once per prompt.
 struct pool_clock {
   std::uint64_t step = 0;  ///< the largest step observed
-  double visits = 0;       ///< visits to all prompts, faded where the tracker's counts fade
+  double visits = 0;       ///< t: visits to all prompts, faded where the tracker's counts fade
+  double log_visits = 0;   ///< ln max(t, 1)
+  double log1p_visits = 0; ///< ln(1 + t)
+
+  pool_clock() = default;
+  pool_clock(std::uint64_t step_, double visits_)
+      : step(step_), visits(visits_), log_visits(std::log(std::max(visits_, 1.0))), log1p_visits(std::log1p(visits_)) {}
 };
 
 /// What is believed of each prompt of a pool, and how belief decays.
@@ -71,6 +79,14 @@ class prompt_draws {
  public:
   prompt_draws(random_key key, prompt_id id) : key_(key), id_(id) {}
   double uniform(std::uint32_t position) const { return key_.uniform(id_, 0, position); }
+  /// Two independent ones from one block.
+  std::array<double, 2> uniform_pair(std::uint32_t position) const {
+    const philox_block b = key_.block({position, 1u, id_, 0u});
+    const auto unit = [](std::uint32_t high, std::uint32_t low) {
+      return (static_cast<double>(((std::uint64_t{high} << 32) | low) >> 11) + 0.5) * 0x1p-53;
+    };
+    return {unit(b[1], b[0]), unit(b[3], b[2])};
+  }
 
  private:
   random_key key_;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <limits>
 
+#include <rlvr/core/square_root.hpp>
 #include <rlvr/select/gain_trackers.hpp>
 #include <rlvr/select/rate_utility.hpp>
 #include <rlvr/select/selector.hpp>
@@ -16,7 +17,12 @@ namespace detail {
 
 inline constexpr double unvisited = std::numeric_limits<double>::infinity();
 
-inline double log_visits(double visits) { return std::log(std::max(visits, 1.0)); }
+/// x, or +infinity when there are no visits; an addition and not a branch, for the sake of vector instructions. x is
+/// finite or +infinity.
+inline double if_visited(double visits, double x) { return x + (visits > 0 ? 0 : unvisited); }
+
+/// a / visits, 0 when there are none.
+inline double per_visit(double a, double visits) { return a / (visits > 0 ? visits : unvisited); }
 
 /// KL divergence of Bernoulli(p) to Bernoulli(q), 0 < q < 1.
 inline double bernoulli_kl(double p, double q) {
@@ -24,16 +30,19 @@ inline double bernoulli_kl(double p, double q) {
   return success + (p < 1 ? (1 - p) * std::log((1 - p) / (1 - q)) : 0);
 }
 
-/// The largest q >= p with kl(p, q) <= d: bisection below Pinsker's bound p + sqrt(d / 2).
+/// The q >= p with kl(p, q) = d: Newton from above, where kl is convex, so that every iterate is at least q. It begins at
+/// the smaller of Pinsker's bound p + sqrt(d / 2) and the bound that p ln(p / q) >= p ln p leaves.
 inline double kl_upper(double p, double d) {
-  if (p >= 1) return 1;
+  if (p >= 1 || d <= 0) return p;
   if (p <= 0) return -std::expm1(-d);
-  double low = p, high = std::min(1.0, p + std::sqrt(d / 2));
-  for (int i = 0; i < 50 && high - low > 1e-12; ++i) {
-    const double middle = 0.5 * (low + high);
-    (middle < 1 && bernoulli_kl(p, middle) <= d ? low : high) = middle;
+  const double room = (1 - p) * std::exp((p * std::log(p) - d) / (1 - p));
+  double q = std::min(p + std::sqrt(d / 2), 1 - room);
+  for (int i = 0; i < 30 && q < 1 && q > p; ++i) {
+    const double step = (bernoulli_kl(p, q) - d) * q * (1 - q) / (q - p);
+    q -= step;
+    if (step < 1e-13) break;
   }
-  return low;
+  return std::clamp(q, p, 1.0);
 }
 
 }  // namespace detail
@@ -42,17 +51,15 @@ inline double kl_upper(double p, double d) {
 struct ucb1 {
   double scale = 2;
   double operator()(const gain_belief& b, const pool_clock& now) const {
-    if (b.visits <= 0) return detail::unvisited;
-    return b.mean + std::sqrt(scale * detail::log_visits(now.visits) / b.visits);
+    return detail::if_visited(b.visits, b.mean + vector_sqrt(detail::per_visit(scale * now.log_visits, b.visits)));
   }
 };
 
 /// mean + sqrt(ln t / N min(1/4, variance + sqrt(2 ln t / N))). Source: Auer et al. 2002, section 4.
 struct ucb1_tuned {
   double operator()(const gain_belief& b, const pool_clock& now) const {
-    if (b.visits <= 0) return detail::unvisited;
-    const double share = detail::log_visits(now.visits) / b.visits;
-    return b.mean + std::sqrt(share * std::min(0.25, b.variance + std::sqrt(2 * share)));
+    const double share = detail::per_visit(now.log_visits, b.visits), v = b.variance + vector_sqrt(2 * share);
+    return detail::if_visited(b.visits, b.mean + vector_sqrt(share * (v < 0.25 ? v : 0.25)));
   }
 };
 
@@ -61,20 +68,19 @@ struct ucb_v {
   double zeta = 1.2;
   double c = 1;
   double operator()(const gain_belief& b, const pool_clock& now) const {
-    if (b.visits <= 0) return detail::unvisited;
-    const double share = zeta * detail::log_visits(now.visits) / b.visits;
-    return b.mean + std::sqrt(2 * share * b.variance) + 3 * c * share;
+    const double share = detail::per_visit(zeta * now.log_visits, b.visits);
+    return detail::if_visited(b.visits, b.mean + vector_sqrt(2 * share * b.variance) + 3 * c * share);
   }
 };
 
-/// The largest q with N kl(mean, q) <= ln t + c ln ln t, kl that of Bernoulli variables, to 1e-12.
+/// The largest q with N kl(mean, q) <= ln t + c ln ln t, kl that of Bernoulli variables.
 /// Source: Garivier and Cappe 2011; c = 3 in the proof, 0 in practice.
 struct kl_ucb {
   double c = 0;
   double operator()(const gain_belief& b, const pool_clock& now) const {
     if (b.visits <= 0) return detail::unvisited;
-    const double l = detail::log_visits(now.visits);
-    return detail::kl_upper(b.mean, (l + (c == 0 ? 0 : c * detail::log_visits(l))) / b.visits);
+    const double l = now.log_visits;
+    return detail::kl_upper(b.mean, (l + (c == 0 ? 0 : c * std::log(std::max(l, 1.0)))) / b.visits);
   }
 };
 
@@ -86,8 +92,8 @@ struct forgetting_ucb {
   double bound = 1;
   double xi = 0.5;
   double operator()(const gain_belief& b, const pool_clock& now) const {
-    if (b.visits <= 0) return detail::unvisited;
-    return b.mean + factor * bound * std::sqrt(xi * detail::log_visits(now.visits) / b.visits);
+    const double width = factor * bound * vector_sqrt(detail::per_visit(xi * now.log_visits, b.visits));
+    return detail::if_visited(b.visits, b.mean + width);
   }
 };
 
@@ -99,7 +105,7 @@ struct optimistic {
   Rate of = {};
   double operator()(const gain_belief& b, const pool_clock& now) const {
     if (b.visits <= 0) return detail::unvisited;
-    const double d = detail::log_visits(now.visits) / b.visits;
+    const double d = now.log_visits / b.visits;
     return of(std::clamp(of.peak, 1 - detail::kl_upper(1 - b.mean, d), detail::kl_upper(b.mean, d)));
   }
 };
