@@ -20,6 +20,7 @@
 #include <rlvr/backend/decoder/model_folder.hpp>
 #include <rlvr/backend/decoder/prompts.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/schedule.hpp>

@@ -12,6 +12,8 @@
 #include <rlvr/core/moments.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 
 #include "catch.hpp"
 
@@ -206,20 +208,20 @@ TEST_CASE("rollouts append and validate", "[core]") {
   CHECK_NOTHROW(validate(rollouts{}, 0));
 
   rollouts joined = policy.sample(prompts, std::span(requests).first(1), {}, random_key(1));
-  joined.append(policy.sample(prompts, std::span(requests).last(1), {}, random_key(1)));
+  append(joined, policy.sample(prompts, std::span(requests).last(1), {}, random_key(1)));
   CHECK(joined.offsets == whole.offsets);
   CHECK(joined.tokens == whole.tokens);
   CHECK(joined.prompts == whole.prompts);
-  joined.append(rollouts{});
+  append(joined, rollouts{});
   CHECK(joined.size() == 5);
 
   rollouts judged = whole;
   judged.verdicts.assign(5, verdict{});
-  CHECK_THROWS_AS(judged.append(whole), std::invalid_argument);
+  CHECK_THROWS_AS(append(judged, whole), std::invalid_argument);
   CHECK(judged.size() == 5);
   CHECK(judged.tokens.size() == 5);
   rollouts empty;
-  empty.append(judged);
+  append(empty, judged);
   CHECK(empty.verdicts.size() == 5);
 
   const auto complaint = [&](auto damage) {

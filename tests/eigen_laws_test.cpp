@@ -9,6 +9,7 @@
 #include <rlvr/backend/decoder/config.hpp>
 #include <rlvr/backend/decoder/layout.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
+#include <rlvr/core/slice.hpp>
 #include <rlvr/laws/differentiable.hpp>
 #include <rlvr/laws/sampler.hpp>
 #include <rlvr/laws/vector_space.hpp>
@@ -86,7 +87,7 @@ void check_laws(const decoder::config& c) {
   CHECK(joined(laws::sampler_laws(policy, prompts, requests, sampling, random_key(77), options)) == "");
   const rollouts r = policy.sample(prompts, requests, sampling, random_key(77));
   CHECK(joined(laws::scorer_laws(policy, prompts, r, sampling.temperature, options)) == "");
-  const rollouts few = laws::slice(r, 34, 50);
+  const rollouts few = slice(r, 34, 50);
   CHECK(joined(laws::differentiable_laws(policy, prompts, few, sampling.temperature, difference<T>)) == "");
   CHECK(joined(laws::vector_space_laws(policy.space(), laws::score_fill(policy, prompts, few), options)) == "");
 }

@@ -9,9 +9,10 @@ seconds=${1:-60}
 
 version=16
 while [ "$version" -lt 20 ] && ! apt-cache show "libclang-rt-$version-dev" >/dev/null 2>&1; do version=$((version + 1)); done
-need "clang-$version" "libclang-rt-$version-dev" cmake ninja-build libeigen3-dev nlohmann-json3-dev catch2
+need "clang-$version" "libclang-rt-$version-dev" cmake ninja-build libeigen3-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev pkg-config \
+  catch2
 
-targets=(json safetensors config tokenizer prompts verifiers)
+targets=(json safetensors index config tokenizer bpe prompts chat verifiers)
 cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER="clang++-$version" -DRLVR_FUZZ=ON -DRLVR_BUILD_EXAMPLES=OFF \
   -DRLVR_BUILD_BENCHMARKS=OFF >/dev/null
 cmake --build build-fuzz --target "${targets[@]/#/fuzz_}"

@@ -5,6 +5,8 @@
 #include <stdexcept>
 
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/norm.hpp>
+#include <rlvr/core/slice.hpp>
 #include <rlvr/gradient/subset_gradients.hpp>
 #include <rlvr/gradient/sum_accumulator.hpp>
 #include <rlvr/laws/sampler.hpp>
@@ -75,8 +77,8 @@ TEST_CASE("sum_accumulator adds and merges", "[gradient]") {
   for (std::size_t cut = 0; cut <= b.r.size(); ++cut) {
     sum_accumulator<tabular::space> left(space), right(space);
     const std::span<const double> c(b.coefficients);
-    left.add(policy, b.prompts, laws::slice(b.r, 0, cut), c.first(cut), 1.0, cut);
-    right.add(policy, b.prompts, laws::slice(b.r, cut, b.r.size()), c.subspan(cut), 1.0, b.r.size() - cut);
+    left.add(policy, b.prompts, slice(b.r, 0, cut), c.first(cut), 1.0, cut);
+    right.add(policy, b.prompts, slice(b.r, cut, b.r.size()), c.subspan(cut), 1.0, b.r.size() - cut);
     left.merge(space, right);
     check_near(left.sum(), expected);
     CHECK(left.count() == b.r.size());
@@ -172,7 +174,7 @@ TEST_CASE("subset_gradients: merging workers and cutting batches changes nothing
   whole.add(policy, b.prompts, b.r, b.coefficients, 1.0);
   for (std::size_t cut : {std::size_t{0}, std::size_t{1}, std::size_t{10}, b.r.size()}) {
     const std::span<const double> c(b.coefficients);
-    const rollouts head = laws::slice(b.r, 0, cut), tail = laws::slice(b.r, cut, b.r.size());
+    const rollouts head = slice(b.r, 0, cut), tail = slice(b.r, cut, b.r.size());
     accumulator left(policy.space(), {.subsets = 3}), right(policy.space(), {.subsets = 3}), one = left;
     left.add(policy, b.prompts, head, c.first(cut), 1.0);
     right.add(policy, b.prompts, tail, c.subspan(cut), 1.0);

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/laws/differentiable.hpp>
 #include <rlvr/laws/sampler.hpp>
 #include <rlvr/laws/vector_space.hpp>
@@ -42,7 +44,7 @@ struct world {
   sampling_options sampling{.temperature = 0.8};
   random_key key{77};
   rollouts r = tabular::policy(logits, completions).sample(prompts, requests, sampling, key);
-  rollouts few = laws::slice(r, 36, 48);
+  rollouts few = slice(r, 36, 48);
 };
 
 template <class P>
@@ -97,13 +99,13 @@ TEST_CASE("laws run on the archetypes, with test vectors made of gradients", "[l
 TEST_CASE("slice cuts rollouts", "[laws]") {
   world w;
   w.r.verdicts.assign(w.r.size(), verdict{1, true});
-  rollouts again = laws::slice(w.r, 0, 50);
-  again.append(laws::slice(w.r, 50, w.r.size()));
+  rollouts again = slice(w.r, 0, 50);
+  append(again, slice(w.r, 50, w.r.size()));
   CHECK(again.offsets == w.r.offsets);
   CHECK(again.tokens == w.r.tokens);
   CHECK(again.log_probs == w.r.log_probs);
   CHECK(again.verdicts == w.r.verdicts);
-  CHECK_NOTHROW(validate(laws::slice(w.r, 3, 9), 3));
+  CHECK_NOTHROW(validate(slice(w.r, 3, 9), 3));
 }
 
 // Broken spaces
@@ -354,7 +356,7 @@ TEST_CASE("sampler_laws catch broken samplers", "[laws]") {
         for (const sample_request& r : c.requests)
           for (std::uint32_t i = 0; i < r.count; ++i) {
             const sample_request one{r.prompt, 1, 0};
-            out.append(c.policy.sample(c.prompts, {&one, 1}, c.options, c.key));
+            append(out, c.policy.sample(c.prompts, {&one, 1}, c.options, c.key));
           }
         return out;
       },
@@ -381,7 +383,7 @@ TEST_CASE("sampler_laws catch broken samplers", "[laws]") {
   broken(
       [](sample_call c) {
         const rollouts out = c.sample();
-        return laws::slice(out, 0, out.size() - 1);
+        return slice(out, 0, out.size() - 1);
       },
       "shapes:");
   broken(

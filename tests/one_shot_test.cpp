@@ -6,6 +6,7 @@
 #include <rlvr/advantage/centred.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/train/one_shot.hpp>
 
 #include "archetypes.hpp"

@@ -10,6 +10,7 @@
 
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/core/moments.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/search/calibrate.hpp>
 #include <rlvr/search/policy_line.hpp>
 #include <rlvr/search/search_direction.hpp>

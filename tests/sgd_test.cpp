@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/clip_norm.hpp>
 #include <rlvr/optimize/optimizer.hpp>

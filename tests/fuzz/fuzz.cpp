@@ -1,7 +1,8 @@
-/// libFuzzer's entry for one function of targets.hpp: compiled with RLVR_FUZZ_TARGET set to its name.
+/// libFuzzer's entry for one function of targets.hpp or bpe.hpp: compiled with RLVR_FUZZ_TARGET set to its name.
 
 #include <cstdint>
 
+#include "bpe.hpp"
 #include "targets.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -4,17 +4,19 @@
 
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include <rlvr/backend/decoder/chat_template.hpp>
 #include <rlvr/backend/decoder/config.hpp>
 #include <rlvr/backend/decoder/errors.hpp>
 #include <rlvr/backend/decoder/json.hpp>
 #include <rlvr/backend/decoder/layout.hpp>
+#include <rlvr/backend/decoder/parameters.hpp>
 #include <rlvr/backend/decoder/prompts.hpp>
 #include <rlvr/backend/decoder/safetensors.hpp>
 #include <rlvr/backend/decoder/tokenizer.hpp>
@@ -73,6 +75,15 @@ inline bool safetensors(std::string_view bytes) {
   });
 }
 
+inline bool index(std::string_view bytes) {
+  return accepts([&] {
+    const auto file_of = decoder::parse_index(bytes, "input");
+    hold(!file_of.empty(), "an index of nothing");
+    for (const auto& [tensor, file] : file_of)
+      hold(!file.empty() && file != "." && file != ".." && file.find('/') == file.npos, "a file in another folder");
+  });
+}
+
 inline bool config(std::string_view bytes) {
   return accepts([&] {
     const decoder::config c = decoder::parse_config(bytes, "input");
@@ -105,6 +116,41 @@ inline bool prompts(std::string_view bytes) {
          "a prompt file of uneven lists");
     for (const std::string& prompt : file.prompts) hold(!prompt.empty(), "an empty prompt");
   });
+}
+
+/// Messages that are separated by NULs; the first byte of each says whose it is.
+inline bool chat(std::string_view bytes) {
+  std::vector<decoder::chat_message> messages;
+  bool misplaced = false;
+  while (!bytes.empty()) {
+    const auto [message, rest] = halves(bytes);
+    bytes = rest;
+    if (message.empty()) continue;
+    const auto role = static_cast<decoder::chat_role>(static_cast<unsigned char>(message[0]) % 3);
+    misplaced = misplaced || (role == decoder::chat_role::system && !messages.empty());
+    messages.push_back({role, std::string(message.substr(1))});
+  }
+  misplaced = misplaced || messages.empty() || messages.back().role != decoder::chat_role::user;
+  using enum decoder::chat_template;
+  for (const decoder::chat_template how : {none, qwen2_5, qwen3, qwen3_no_thinking, r1_distill_qwen}) {
+    std::string text;
+    bool refused = false;
+    try {
+      text = decoder::chat_prompt(how, messages);
+    } catch (const std::invalid_argument&) {
+      refused = true;
+    }
+    hold(refused == misplaced, "a conversation whose order was not checked");
+    if (refused) continue;
+    const std::string& question = messages.back().content;
+    hold(text.find(question) != text.npos, "a prompt without its question");
+    hold(text.ends_with(how == none                ? question
+                        : how == qwen3_no_thinking ? "</think>\n\n"
+                        : how == r1_distill_qwen   ? "<think>\n"
+                                                   : "<|im_start|>assistant\n"),
+         "a prompt whose end is not where the answer begins");
+  }
+  return !misplaced;
 }
 
 /// Every verifier by its name, on the bytes before the first NUL as completion and those behind it as answer.

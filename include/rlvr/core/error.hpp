@@ -42,4 +42,7 @@ void require(bool ok, const Parts&... parts) {
   if (!ok) throw std::invalid_argument(concat(parts...));
 }
 
+/// Whether x is neither infinite nor NaN. std::isfinite costs <cmath>, two thirds of what <vector> costs.
+constexpr bool is_finite(double x) { return x - x == 0; }
+
 }  // namespace rlvr

@@ -25,7 +25,16 @@ constexpr philox_block philox4x32_10(philox_block counter, std::array<std::uint3
 }
 
 /// What a stream of random numbers is for. Folded into the key, so that no two uses share draws.
-enum class purpose : std::uint64_t { rollout = 1, validation, confirmation, test, shuffle, initialise, corpus };
+enum class purpose : std::uint64_t {
+  rollout = 1,
+  validation,
+  confirmation,
+  test,
+  shuffle,
+  initialise,
+  corpus,
+  selection
+};
 
 /// A 64-bit key from which draws are taken by position; a value, never a state.
 /// Keys of different seeds, purposes and steps are made by folding: `random_key(seed).fold(purpose::rollout).fold(step)`.

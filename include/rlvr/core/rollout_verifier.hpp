@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <span>
 
-#include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/verdict.hpp>
 
 namespace rlvr {
 

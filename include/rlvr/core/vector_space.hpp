@@ -1,10 +1,8 @@
 #pragma once
 /// The linear algebra that every algorithm here stands on, and its two refinements.
 
-#include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -78,20 +76,5 @@ template <class S>
 concept tensor_layout = vector_space<S> && requires(const S& s) {
   { s.tensors() } -> std::convertible_to<std::span<const tensor_slot>>;
 };
-
-/// Euclidean norm. O(dimension).
-template <vector_space S>
-double norm(const S& space, const vector_t<S>& x) {
-  return std::sqrt(space.dot(x, x));
-}
-
-/// <x, y> / (|x| |y|), clamped to [-1, 1]; NaN when either is zero or not finite. O(dimension).
-template <vector_space S>
-double cosine(const S& space, const vector_t<S>& x, const vector_t<S>& y) {
-  const double scale = norm(space, x) * norm(space, y);
-  if (!(scale > 0) || !std::isfinite(scale)) return std::numeric_limits<double>::quiet_NaN();
-  const double c = space.dot(x, y) / scale;
-  return c > 1 ? 1.0 : c < -1 ? -1.0 : c;
-}
 
 }  // namespace rlvr

@@ -1,6 +1,7 @@
 #pragma once
 /// A direction against the way a real run went.
 
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/vector_space.hpp>
 
 namespace rlvr {

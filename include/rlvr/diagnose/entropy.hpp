@@ -1,7 +1,6 @@
 #pragma once
 /// How spread out a policy's rollouts are, and when that is lost.
 
-#include <cmath>
 #include <cstddef>
 #include <limits>
 

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <span>
 
-#include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/error.hpp>
+#include <rlvr/core/groups.hpp>
+#include <rlvr/core/verdict.hpp>
 
 namespace rlvr {
 

@@ -8,8 +8,9 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/groups.hpp>
 #include <rlvr/core/moments.hpp>
-#include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/verdict.hpp>
 #include <rlvr/diagnose/student_t.hpp>
 
 namespace rlvr {

@@ -1,6 +1,7 @@
 #pragma once
 /// Correct against incorrect: a test of the code, not of the direction.
 
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/vector_space.hpp>
 
 namespace rlvr {

@@ -6,7 +6,8 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
-#include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/groups.hpp>
+#include <rlvr/core/verdict.hpp>
 #include <rlvr/diagnose/interval.hpp>
 
 namespace rlvr {

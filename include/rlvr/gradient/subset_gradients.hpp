@@ -1,7 +1,6 @@
 #pragma once
 /// The gradient of a batch, kept apart by disjoint sets of prompts, so that its direction can be judged.
 
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -37,7 +36,7 @@ class subset_gradients {
   /// space.zero() throws.
   explicit subset_gradients(const S& space, const subset_options& options = {}) : options_(options) {
     require(options.subsets > 0, "subset_gradients: subsets is 0");
-    require(!std::isnan(options.correct_above), "subset_gradients: correct_above is not a number");
+    require(options.correct_above == options.correct_above, "subset_gradients: correct_above is not a number");
     const std::size_t sums = options.subsets + (has_parts() ? 2 : 0);
     sums_.reserve(sums);
     for (std::size_t s = 0; s < sums; ++s) sums_.emplace_back(space);
@@ -147,7 +146,7 @@ class subset_gradients {
     require(coefficients.size() == r.tokens.size(), "subset_gradients: ", coefficients.size(),
             " coefficients for ", r.tokens.size(), " tokens");
     for (std::size_t t = 0; t < coefficients.size(); ++t)
-      require(std::isfinite(coefficients[t]), "subset_gradients: coefficient ", t, " is ", coefficients[t]);
+      require(is_finite(coefficients[t]), "subset_gradients: coefficient ", t, " is ", coefficients[t]);
     require(r.verdicts.size() == r.size() || (!has_parts() && r.verdicts.empty()),
             "subset_gradients: ", r.verdicts.size(), " verdicts for ", r.size(), " rollouts");
   }

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/random.hpp>
+#include <rlvr/core/slice.hpp>
 #include <rlvr/laws/report.hpp>
 #include <rlvr/laws/sampler.hpp>
 

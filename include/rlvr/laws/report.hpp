@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/vector_space.hpp>
 
 namespace rlvr::laws {

@@ -14,28 +14,11 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/laws/report.hpp>
 
 namespace rlvr::laws {
-
-/// Rollouts [begin, end) of r, verdicts included when there are any.
-inline rollouts slice(const rollouts& r, std::size_t begin, std::size_t end) {
-  rollouts out;
-  const auto cut = [](const auto& values, std::size_t from, std::size_t to) {
-    using difference = std::ptrdiff_t;
-    return std::remove_cvref_t<decltype(values)>(values.begin() + static_cast<difference>(from),
-                                                 values.begin() + static_cast<difference>(to));
-  };
-  const std::size_t first = r.offsets[begin], last = r.offsets[end];
-  for (std::size_t i = begin; i < end; ++i) out.offsets.push_back(r.offsets[i + 1] - first);
-  out.tokens = cut(r.tokens, first, last);
-  if (!r.log_probs.empty()) out.log_probs = cut(r.log_probs, first, last);
-  if (!r.entropies.empty()) out.entropies = cut(r.entropies, first, last);
-  out.prompts = cut(r.prompts, begin, end);
-  if (!r.finished.empty()) out.finished = cut(r.finished, begin, end);
-  if (!r.verdicts.empty()) out.verdicts = cut(r.verdicts, begin, end);
-  return out;
-}
 
 namespace detail {
 
@@ -127,14 +110,14 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
     const sample_request tail{request.prompt, request.count - half, request.first + half};
     detail::check_same_rollouts(out, draw({&request, 1}), expected, "pure: a request alone");
     rollouts parts = draw({&head, 1});
-    parts.append(draw({&tail, 1}));
+    append(parts, draw({&tail, 1}));
     detail::check_same_rollouts(out, parts, expected, "first: a request cut in two");
     reversed.insert(reversed.begin(), request);
     begin = end;
   }
   rollouts backwards;
   for (std::size_t q = requests.size(), end = whole.size(); q-- > 0;) {
-    backwards.append(slice(whole, end - requests[q].count, end));
+    append(backwards, slice(whole, end - requests[q].count, end));
     end -= requests[q].count;
   }
   detail::check_same_rollouts(out, draw(reversed), backwards, "pure: requests in reverse order");

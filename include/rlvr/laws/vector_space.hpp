@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/vector_space.hpp>
 #include <rlvr/laws/report.hpp>
 

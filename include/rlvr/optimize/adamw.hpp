@@ -75,8 +75,10 @@ class adamw {
   }
 
   /// One step. `space` is the one given at construction, or its equal. `factor` scales the learning rate, for
-  /// schedules. NaN and infinity in the gradient enter the state: check norm(space, gradient) first. O(dimension).
+  /// schedules. NaN and infinity in the gradient enter the state: check norm(space, gradient) first. Throws
+  /// std::invalid_argument when factor is negative or not finite. O(dimension).
   void step(const S& space, vector_t<S>& theta, const vector_t<S>& gradient, double factor = 1.0) {
+    require(factor >= 0 && is_finite(factor), "adamw: factor is ", factor);
     ++steps_;
     const double t = static_cast<double>(steps_), rate = options_.learning_rate * factor;
     space.map(detail::decay_towards{options_.beta1}, mean_, gradient);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/vector_space.hpp>
 
 namespace rlvr {

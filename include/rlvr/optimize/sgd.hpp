@@ -40,8 +40,11 @@ class sgd {
     if (options.momentum > 0) velocity_.emplace(space.zero());
   }
 
-  /// One step. `factor` scales the learning rate, for schedules. O(dimension).
+  /// One step. `factor` scales the learning rate, for schedules. NaN and infinity in the gradient enter the state:
+  /// check norm(space, gradient) first. Throws std::invalid_argument when factor is negative or not finite.
+  /// O(dimension).
   void step(const S& space, vector_t<S>& theta, const vector_t<S>& gradient, double factor = 1.0) {
+    require(factor >= 0 && is_finite(factor), "sgd: factor is ", factor);
     const double rate = options_.learning_rate * factor, decay = options_.weight_decay;
     if (velocity_) {
       space.scale(options_.momentum, *velocity_);

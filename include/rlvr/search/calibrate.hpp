@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/rollouts.hpp>
 

@@ -14,6 +14,7 @@
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/search/line_objective.hpp>
 #include <rlvr/search/sequence_kl.hpp>
 

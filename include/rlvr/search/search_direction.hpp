@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/search/calibrate.hpp>
 #include <rlvr/search/line_search.hpp>

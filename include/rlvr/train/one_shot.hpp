@@ -1,7 +1,6 @@
 #pragma once
 /// One-shot RLVR: one batch of rollouts, one direction, one line search.
 
-#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <span>
@@ -9,7 +8,9 @@
 #include <vector>
 
 #include <rlvr/advantage/advantage_estimator.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/slice.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
 #include <rlvr/diagnose/part_cosine.hpp>
@@ -28,7 +29,8 @@ namespace rlvr {
 /// and searches theta + alpha g for the alpha with the best sampled accuracy on validation prompts, all alphas under
 /// common random numbers; the winner is compared with the base once more on confirmation prompts, which had no part in
 /// the choice. With steps = k > 1 the N rollouts are spent on k small plain steps of predicted KL step_kl each, and the
-/// search is along their displacement theta_k - theta_0, in which alpha = 1 is the run itself.
+/// search is along their displacement theta_k - theta_0, in which alpha = 1 is the run itself; a batch without signal
+/// takes no step, and a gradient that is not finite ends the run with status nonfinite_direction.
 ///
 /// The policy moves to theta + alpha direction when the status is `improved`; otherwise, and when anything throws, its
 /// parameters are as they were, bit for bit.
@@ -45,7 +47,7 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
   require(groups <= train.prompts.size(), "one_shot: ", o.rollouts, " rollouts in groups of ", o.group_size, " need ",
           groups, " prompts, but there are ", train.prompts.size());
   require(o.steps > 0 && o.steps <= groups, "one_shot: ", o.steps, " steps for ", groups, " groups");
-  require(o.step_kl > 0 && std::isfinite(o.step_kl), "one_shot: step_kl is ", o.step_kl);
+  require(o.step_kl > 0 && is_finite(o.step_kl), "one_shot: step_kl is ", o.step_kl);
   require(!validation.prompts.empty(), "one_shot: there are no validation prompts");
   require(!confirmation.prompts.empty(), "one_shot: there are no confirmation prompts");
   require(o.evaluation_group > 0, "one_shot: evaluation_group is 0");
@@ -63,7 +65,7 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
   auto position = space.zero(), gradient = space.zero();
   space.assign(position, origin.origin());
   rollouts base_rollouts;
-  bool moved = false;
+  bool finite = true;
 
   for (std::size_t step = 0; step < o.steps; ++step) {
     const std::size_t first = step * groups / o.steps, last = (step + 1) * groups / o.steps;
@@ -93,12 +95,14 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
       progress(stage::gradient, batch.size(), batch.size());
     }
     if (o.steps == 1) break;
+    finite = is_finite(norm(space, gradient));
+    if (!finite) break;
     const auto scale =
         calibrate_kl(policy, train.prompts, head(batch, o.calibration_rollouts), o.sampling.temperature, gradient);
     if (!scale) continue;  // no signal in this batch
     space.axpy(scale->alpha_for(o.step_kl), gradient, position);
     policy.assign(position);
-    moved = true;
+    ++result.steps;
   }
   origin.restore();
 
@@ -106,7 +110,9 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
   if (subsets.has_parts())
     result.correct_incorrect_cosine = part_cosine(space, subsets.correct(), subsets.incorrect());
   auto direction = subsets.total(space);
-  if (moved) {
+  if (!finite) {
+    space.assign(direction, gradient);
+  } else if (result.steps > 0) {
     space.axpy(-1.0, origin.origin(), position);
     result.gradient_cosine = cosine(space, position, direction);
     space.assign(direction, position);

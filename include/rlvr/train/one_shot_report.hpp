@@ -36,7 +36,7 @@ enum class one_shot_status {
   not_confirmed,        ///< it does on validation, but the confirmation interval is not above zero
   no_improvement,       ///< no admissible alpha beats the base on validation
   no_signal,            ///< every group of the base had equal rewards, and there is no direction
-  nonfinite_direction,  ///< the direction is not finite
+  nonfinite_direction,  ///< the direction, or the gradient of one of the k steps that lead there, is not finite
   zero_direction,       ///< the direction moves no log-probability, or could not be calibrated
   budget_spent          ///< accuracy was still rising at the last alpha that the budget allowed
 };
@@ -66,6 +66,7 @@ struct [[nodiscard]] one_shot_result {
   one_shot_status status = one_shot_status::no_signal;
   double alpha = 0;                        ///< the best step found; 0 when there is none
   std::optional<Vector> direction;         ///< what alpha multiplies; absent without signal
+  std::size_t steps = 0;                   ///< small steps taken, when k > 1 were asked for
   interval sampled;                        ///< accuracy of the base policy on the training prompts
   double informative = 0;                  ///< share of the base policy's groups whose rewards differ
   landscape_point base;                    ///< on validation prompts

@@ -9,6 +9,7 @@
 
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/slice.hpp>
 #include <rlvr/verify/verifier.hpp>
 
 namespace rlvr {
@@ -53,11 +54,12 @@ inline std::vector<sample_request> epoch_requests(std::size_t prompts, std::uint
 template <sampler P, class Progress>
 rollouts sample_in_slices(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,
                           const sampling_options& options, random_key key, Progress&& progress) {
-  const std::size_t slice = requests.size() / 8 + 1;
+  const std::size_t share = requests.size() / 8 + 1;
   rollouts out;
-  for (std::size_t begin = 0; begin < requests.size(); begin += slice) {
+  for (std::size_t begin = 0; begin < requests.size(); begin += share) {
     progress(begin, requests.size());
-    out.append(policy.sample(prompts, requests.subspan(begin, std::min(slice, requests.size() - begin)), options, key));
+    append(out,
+           policy.sample(prompts, requests.subspan(begin, std::min(share, requests.size() - begin)), options, key));
   }
   progress(requests.size(), requests.size());
   return out;

@@ -11,6 +11,7 @@
 #include <rlvr/backend/tabular/space.hpp>
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/validate.hpp>
 
 namespace rlvr::tabular {
 

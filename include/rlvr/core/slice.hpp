@@ -1,0 +1,72 @@
+#pragma once
+/// Rollouts cut and joined.
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <rlvr/core/error.hpp>
+#include <rlvr/core/rollouts.hpp>
+
+namespace rlvr {
+
+/// Rollouts [begin, end) of r, with what r has of log-probs, entropies, flags and verdicts.
+/// Requires begin <= end <= r.size(). O(their tokens).
+inline rollouts slice(const rollouts& r, std::size_t begin, std::size_t end) {
+  rollouts out;
+  const auto cut = [](auto& part, const auto& whole, std::size_t from, std::size_t to) {
+    if (!whole.empty()) part.assign(whole.data() + from, whole.data() + to);
+  };
+  const std::size_t first = r.offsets[begin], last = r.offsets[end];
+  for (std::size_t i = begin; i < end; ++i) out.offsets.push_back(r.offsets[i + 1] - first);
+  cut(out.tokens, r.tokens, first, last);
+  cut(out.log_probs, r.log_probs, first, last);
+  cut(out.entropies, r.entropies, first, last);
+  cut(out.prompts, r.prompts, begin, end);
+  cut(out.finished, r.finished, begin, end);
+  cut(out.verdicts, r.verdicts, begin, end);
+  return out;
+}
+
+/// The first min(count, size) rollouts.
+inline rollouts head(const rollouts& r, std::size_t count) {
+  return slice(r, 0, count < r.size() ? count : r.size());
+}
+
+/// The rollouts at these indices, in their order. Throws std::invalid_argument for an index out of range.
+/// O(their tokens).
+inline rollouts take(const rollouts& r, std::span<const std::size_t> indices) {
+  rollouts out;
+  const auto add = [](auto& part, const auto& whole, std::size_t from, std::size_t to) {
+    if (!whole.empty()) part.insert(part.end(), whole.data() + from, whole.data() + to);
+  };
+  for (const std::size_t i : indices) {
+    require(i < r.size(), "take: rollout ", i, " of ", r.size());
+    add(out.tokens, r.tokens, r.offsets[i], r.offsets[i + 1]);
+    add(out.log_probs, r.log_probs, r.offsets[i], r.offsets[i + 1]);
+    add(out.entropies, r.entropies, r.offsets[i], r.offsets[i + 1]);
+    add(out.prompts, r.prompts, i, i + 1);
+    add(out.finished, r.finished, i, i + 1);
+    add(out.verdicts, r.verdicts, i, i + 1);
+    out.offsets.push_back(out.tokens.size());
+  }
+  return out;
+}
+
+/// Adds other's rollouts behind those of r. Either both or neither have verdicts, or one of them is empty.
+/// Throws std::invalid_argument otherwise, with nothing changed.
+inline void append(rollouts& r, const rollouts& other) {
+  if (other.empty()) return;
+  require(r.empty() || r.verdicts.empty() == other.verdicts.empty(), "append: only one of the two has verdicts");
+  const std::size_t shift = r.tokens.size();
+  for (std::size_t i = 1; i < other.offsets.size(); ++i) r.offsets.push_back(shift + other.offsets[i]);
+  const auto join = [](auto& ours, const auto& theirs) { ours.insert(ours.end(), theirs.begin(), theirs.end()); };
+  join(r.tokens, other.tokens);
+  join(r.log_probs, other.log_probs);
+  join(r.entropies, other.entropies);
+  join(r.prompts, other.prompts);
+  join(r.finished, other.finished);
+  join(r.verdicts, other.verdicts);
+}
+
+}  // namespace rlvr

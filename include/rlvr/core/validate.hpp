@@ -1,0 +1,42 @@
+#pragma once
+/// Whether rollouts that come from elsewhere are what they should be.
+
+#include <cstddef>
+
+#include <rlvr/core/error.hpp>
+#include <rlvr/core/rollouts.hpp>
+
+namespace rlvr {
+
+/// Checks that offsets begin with 0, never decrease and end at tokens.size(), and that there is a prompt for each
+/// rollout: what reading tokens by rollout relies on. O(B). Throws std::invalid_argument that names array and index.
+inline void validate_offsets(const rollouts& r) {
+  require(!r.offsets.empty() && r.offsets.front() == 0, "rollouts: offsets must begin with 0");
+  for (std::size_t i = 0; i < r.size(); ++i)
+    require(r.offsets[i] <= r.offsets[i + 1], "rollouts: offsets[", i + 1, "] = ", r.offsets[i + 1],
+            " is below offsets[", i, "] = ", r.offsets[i]);
+  require(r.tokens.size() == r.offsets.back(), "rollouts: ", r.tokens.size(), " tokens, but offsets end at ",
+          r.offsets.back());
+  require(r.prompts.size() == r.size(), "rollouts: ", r.prompts.size(), " prompts for ", r.size(), " rollouts");
+}
+
+/// Checks sizes, offsets and that every prompt index is below `prompt_count`; B, T linear.
+/// Throws std::invalid_argument that names array, index and value.
+inline void validate(const rollouts& r, std::size_t prompt_count) {
+  validate_offsets(r);
+  const std::size_t total = r.tokens.size();
+  require(r.log_probs.size() == total, "rollouts: ", r.log_probs.size(), " log_probs for ", total, " tokens");
+  require(r.entropies.size() == total, "rollouts: ", r.entropies.size(), " entropies for ", total, " tokens");
+  require(r.finished.size() == r.size(), "rollouts: ", r.finished.size(), " finished flags for ", r.size(),
+          " rollouts");
+  require(r.verdicts.empty() || r.verdicts.size() == r.size(), "rollouts: ", r.verdicts.size(), " verdicts for ",
+          r.size(), " rollouts");
+  for (std::size_t i = 0; i < r.size(); ++i)
+    require(r.prompts[i] < prompt_count, "rollouts: prompts[", i, "] = ", r.prompts[i], ", but there are ",
+            prompt_count, " prompts");
+  for (std::size_t i = 0; i < r.verdicts.size(); ++i)
+    require(!r.verdicts[i].scored || is_finite(r.verdicts[i].reward), "rollouts: reward ", i, " is ",
+            r.verdicts[i].reward);
+}
+
+}  // namespace rlvr

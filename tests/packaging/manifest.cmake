@@ -1,0 +1,20 @@
+# cmake -D version=... -D components=... -P manifest.cmake: vcpkg.json has the project's version and a feature for each
+# component but rlvr, which needs nothing.
+cmake_minimum_required(VERSION 3.25)
+cmake_path(SET root NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../..")
+file(READ ${root}/vcpkg.json manifest)
+
+string(JSON found GET "${manifest}" version)
+if(NOT found STREQUAL version)
+  message(FATAL_ERROR "vcpkg.json has version ${found}, the project ${version}")
+endif()
+foreach(component IN LISTS components)
+  if(NOT component STREQUAL rlvr)
+    foreach(field description dependencies)
+      string(JSON ignored ERROR_VARIABLE missing GET "${manifest}" features ${component} ${field})
+      if(missing)
+        message(FATAL_ERROR "vcpkg.json: feature ${component}: ${missing}")
+      endif()
+    endforeach()
+  endif()
+endforeach()
