@@ -10,11 +10,13 @@
 
 #include <rlvr/verify/boxed.hpp>
 #include <rlvr/verify/choice.hpp>
+#include <rlvr/verify/close.hpp>
 #include <rlvr/verify/dapo.hpp>
 #include <rlvr/verify/format.hpp>
 #include <rlvr/verify/gsm8k.hpp>
 #include <rlvr/verify/hendrycks.hpp>
 #include <rlvr/verify/numeric.hpp>
+#include <rlvr/verify/prm800k.hpp>
 #include <rlvr/verify/shaping.hpp>
 #include <rlvr/verify/tags.hpp>
 #include <rlvr/verify/words.hpp>
@@ -130,6 +132,62 @@ TEST_CASE("the normalisers on the tables of the originals", "[verify][data]") {
   CHECK(hendrycks == total);
   CHECK(minerva == total);
   CHECK(prm800k == total);
+}
+
+TEST_CASE("prm800k_plain on the table of the original", "[verify][data]") {
+  // Where pylatexenc does more: it sets the letters of formulas in \\( \\), \\[ \\] and \\begin{align*} in italics and
+  // their powers high, and \\textbf in bold; trims such formulas and begins a line before those of a line of their own;
+  // knows arrays. And where Python's float does: exponents, and digits that are not ASCII.
+  const std::vector<std::string> different{"0341", "0342", "0388", "0395", "0410", "0479", "0561", "0564",
+                                           "0579", "0632", "0659", "0724", "0827", "0934", "0939"};
+  std::size_t total = 0, math500 = 0;
+  for (const json& row : rows_of("verifier_cases/oracle_normalisers.jsonl")) {
+    INFO(row.dump());
+    const std::string id = text(row, "id").substr(std::string("oracle_normalisers/").size());
+    const bool same = prm800k_plain(text(row, "input")) == text(row.at("outputs").at("prm800k_normalize"), "ok");
+    CHECK(same == (std::find(different.begin(), different.end(), id) == different.end()));
+    total += same;
+    math500 += same && text(row, "origin").rfind("math500", 0) == 0;
+  }
+  if (total == 0) return;
+  CHECK(total == 937);
+  CHECK(math500 == 301);
+}
+
+TEST_CASE("prm800k_equal agrees with the original's grades", "[verify][data]") {
+  for (const char* file : {"hendrycks_is_equiv", "trl_accuracy"})
+    for (const json& row : rows_of(std::string("verifier_cases/") + file + ".jsonl")) {
+      if (!row.contains("oracle") || !row.at("oracle").contains("prm800k_grade_answer")) continue;
+      INFO(row.dump());
+      // The oracle compared the last box, where there is one, of both sides.
+      const std::string gold = text(row, "gold"), prediction = text(row, "prediction");
+      const bool equal = prm800k_equal(last_boxed(prediction).value_or(prediction), last_boxed(gold).value_or(gold));
+      CHECK(equal == row.at("oracle").at("prm800k_grade_answer").get<bool>());
+    }
+}
+
+TEST_CASE("reasoning-gym's and NeMo-RL's scores of short answers", "[verify][data]") {
+  // Not implemented: rg_strip_latex (0009-0019), a normal form without a score of its own; of letter_jumble,
+  // word_sorting and spell_backward (0042-0046) what is less than right, which these cases do not show.
+  for (const json& row : cases("reasoning_gym", "rg_decimal_reward")) agrees(decimal_credit{}, row);
+  for (const json& row : cases("reasoning_gym", "rg_string_match"))
+    agrees(exact_verifier{.letters = letter_case::ignored}, row);
+  for (const json& row : cases("reasoning_gym", "rg_float_match")) {
+    INFO(row.dump());
+    const json& p = row.at("params");
+    const close_verifier close{p.at("rel_tol").get<double>(), p.at("abs_tol").get<double>()};
+    const verdict v = close(text(row, "prediction"), text(row, "gold"));
+    CHECK(v.reward == row.at("expected").get<double>());
+    CHECK(v.scored == (text(row, "gold") != "abc"));  // an answer that is no number is not held against anyone
+  }
+  for (const char* rule : {"rg_letter_jumble", "rg_word_sorting", "rg_spell_backward"})
+    for (const json& row : cases("reasoning_gym", rule)) {
+      INFO(row.dump());
+      CHECK(exact_verifier{}(text(row, "prediction"), text(row.at("gold"), "answer")).reward ==
+            row.at("expected").get<double>());
+    }
+  for (const json& row : cases("nemo_rl", "nemo_rl_exact_alphanumeric"))
+    agrees(in_answer_tags<words_verifier>{{words_rule::letters}}, row);
 }
 
 TEST_CASE("format rewards on the cases of TRL, open-r1, verifiers and NeMo-RL", "[verify][data]") {

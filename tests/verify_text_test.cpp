@@ -1,11 +1,14 @@
 /// Verifiers of text, case by case; all of them on a megabyte of anything.
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -255,6 +258,65 @@ TEST_CASE("countdown_verifier on the cases of reasoning-gym", "[verify][data]") 
 #endif
 }
 
+TEST_CASE("prm800k_verifier beyond the original's table", "[verify]") {
+  const prm800k_verifier prm800k;
+  const auto equal = [](const char* a, const char* b) { return prm800k_equal(a, b); };
+  CHECK(prm800k("so \\boxed{\\frac{1}{2}}", "1/2") == right);
+  CHECK(prm800k("1/2", "1/2") == wrong);
+  CHECK(equal("12 inches", "12"));
+  CHECK(equal("3 million", "3\\cdot 10^6"));
+  CHECK(equal("(1, 2)", "( 1,2 )"));
+  CHECK(equal("(x+1)^2", "x^2+2x+1"));
+  CHECK(equal("\\sqrt{8}", "2\\sqrt{2}"));
+  CHECK(equal("(1+1, x)", "(2.0, x)") == false);  // an integer equals integers only
+  CHECK(equal("(x+x, 1)", "(2x, 1)"));
+  CHECK(!equal("(1, 2)", "[1, 2]"));
+  CHECK(!equal("(1, 2)", "(1, 2, 3)"));
+  CHECK(!equal("2/4", "1/2"));  // not in lowest terms
+  CHECK(!equal("0.3333333333", "1/3"));
+  CHECK(!equal("x+y+z", "z+y+x"));         // three letters
+  CHECK(!equal("x^{2}x^{12}", "x^{14}"));  // a power of two digits
+  CHECK(!equal("", "1"));
+  CHECK(prm800k_plain("1 2 3") == "1+23");
+  CHECK(prm800k_plain("1,234,567") == "1234567");
+  CHECK(prm800k_plain("- 5") == "-5");
+  CHECK(prm800k_plain("-0.0") == "0");
+  CHECK(prm800k_plain("007") == "7");
+  CHECK(prm800k_plain("\\frac{\\frac12}{3}") == "(1/2)/3");
+  CHECK(prm800k_plain("\\frac") == "/");
+  CHECK(prm800k_plain("\\frac{1") == "/1");
+  std::string nested = "1";
+  for (int i = 0; i < 60; ++i) nested = "\\frac{" + nested + "}{2}";
+  CHECK(prm800k_plain(nested) == prm800k_plain(nested));
+  CHECK(prm800k_plain(nested).find("\\frac") == 0);  // too deep: as it stands
+}
+
+TEST_CASE("close_verifier, decimal_credit and letter case", "[verify]") {
+  const close_verifier close;
+  CHECK(close(" 3.14 ", "3.1416") == right);
+  CHECK(close("+1e2", "100") == right);
+  CHECK(close("-1", "1") == wrong);
+  for (const char* text : {"", "x", "1 2", "+-1", "inf", "nan", "1e999", "1_0"}) {
+    CHECK(close(text, "1") == wrong);
+    CHECK(close("1", text) == unscored);
+  }
+  const decimal_credit credit;
+  CHECK(credit("1,234.50", "1234.5") == right);
+  CHECK(credit("-0", "0") == right);
+  CHECK(credit("it is 7", "7").reward == Approx(1.0 / 7));
+  CHECK(credit("\xc3\xa9 7", "7").reward == Approx(1.0 / 3));
+  CHECK(credit("", "7") == wrong);
+  CHECK(credit("7", "") == wrong);
+  CHECK(credit("x", "x") == right);
+  CHECK(credit("-7", "7").reward == 0.5);
+  const exact_verifier folded{.letters = letter_case::ignored};
+  CHECK(folded("  YES ", "yes") == right);
+  CHECK(folded("yes!", "yes") == wrong);
+  CHECK(exact_verifier{}("YES", "yes") == wrong);
+  CHECK(words_verifier{words_rule::letters}("<think>no</think> A-1", "a1") == right);
+  CHECK(words_verifier{words_rule::letters}("a2", "a1") == wrong);
+}
+
 TEST_CASE("shaping at its ends", "[verify]") {
   const overlong_penalty penalty{.longest = 100, .cache = 20};
   CHECK(penalty.at(80) == 0);
@@ -325,19 +387,33 @@ TEST_CASE("every verifier is total and linear on a megabyte of anything", "[veri
                            "\xc3\xa9",
                            "\x80",
                            "5 cm ",
+                           "answer is $. ",
+                           "\\boxed{1} and ",
+                           "1;(2,3);",
+                           "x \\approx ",
+                           "\\sum_{k=1}^{9}",
+                           "\\frac{1}{2",
+                           "meters",
+                           "^ ^ \\circ",
                            "```python "}) {
     std::string text;
     while (*unit && text.size() < n) text += unit;
     texts.push_back(text);
   }
   // A whole answer of each, where the verifiers look for it.
-  for (std::size_t k = 0, last = texts.size(); k < last; k += 3)
+  for (std::size_t k = 0, last = texts.size(); k < last; k += 6)
     texts.push_back("<think>\n</think>\\boxed{" + texts[k] + "}");
 
-  double slowest = 0;
-  std::string which;
-  for (const std::string& name : names()) {
-    const named_verifier v(name);
+  // Every verifier in a thread of its own, four at a time.
+  struct timing {
+    double slowest = 0;
+    std::string which, not_finite;
+  };
+  const std::vector<std::string> all = names();
+  std::vector<timing> timings(all.size());
+  const auto time = [&](std::size_t which_name) {
+    const named_verifier v(all[which_name]);
+    timing& out = timings[which_name];
     for (std::size_t k = 0; k < texts.size(); ++k)
       for (int side = 0; side < (k == 0 ? 3 : k % 3 == 0 ? 2 : 1); ++side) {  // completion, answer, both
         const std::string small = "7", *completion = side == 1 ? &small : &texts[k],
@@ -345,19 +421,34 @@ TEST_CASE("every verifier is total and linear on a megabyte of anything", "[veri
         const auto begin = std::chrono::steady_clock::now();
         const verdict judged = v(*completion, *answer);
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-        if (seconds > slowest) {
-          slowest = seconds;
-          which = name + " on text " + std::to_string(k) + ", side " + std::to_string(side);
+        const std::string here = all[which_name] + " on text " + std::to_string(k) + ", side " + std::to_string(side);
+        if (!std::isfinite(judged.reward)) out.not_finite = here;
+        if (seconds > out.slowest) {
+          out.slowest = seconds;
+          out.which = here;
         }
-        if (!std::isfinite(judged.reward)) FAIL_CHECK(name << " on text " << k);
       }
+  };
+  std::atomic<std::size_t> next{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (std::size_t i = next++; i < all.size(); i = next++) time(i);
+    });
+  for (std::thread& t : threads) t.join();
+  double slowest = 0;
+  std::string which;
+  for (const timing& t : timings) {
+    CHECK(t.not_finite == "");
+    if (t.slowest > slowest) which = t.which;
+    slowest = std::max(slowest, t.slowest);
   }
   INFO(which << ": " << slowest << " s");
   CHECK(slowest < 5);  // a quadratic scan of a megabyte takes minutes
 }
 
 TEST_CASE("named_verifier knows every name, and no other", "[verify]") {
-  CHECK(names().size() == 30);
+  CHECK(names().size() == 36);
   for (const std::string& name : names()) CHECK_NOTHROW(named_verifier(name));
   CHECK_THROWS_AS(named_verifier("none"), std::invalid_argument);
   CHECK(named_verifier("math_in_answer_tags")("<answer>\\frac{1}{2}</answer>", "0.5") == right);

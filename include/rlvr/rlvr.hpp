@@ -75,6 +75,7 @@
 #include <rlvr/verify/boxed.hpp>
 #include <rlvr/verify/characters.hpp>
 #include <rlvr/verify/choice.hpp>
+#include <rlvr/verify/close.hpp>
 #include <rlvr/verify/combine.hpp>
 #include <rlvr/verify/complex_number.hpp>
 #include <rlvr/verify/countdown.hpp>
@@ -85,13 +86,18 @@
 #include <rlvr/verify/gsm8k.hpp>
 #include <rlvr/verify/hendrycks.hpp>
 #include <rlvr/verify/math.hpp>
+#include <rlvr/verify/math_answer.hpp>
 #include <rlvr/verify/math_equal.hpp>
 #include <rlvr/verify/math_expression.hpp>
+#include <rlvr/verify/math_names.hpp>
 #include <rlvr/verify/math_parser.hpp>
+#include <rlvr/verify/math_relation.hpp>
 #include <rlvr/verify/math_text.hpp>
 #include <rlvr/verify/named.hpp>
 #include <rlvr/verify/numeric.hpp>
+#include <rlvr/verify/plain_latex.hpp>
 #include <rlvr/verify/prefix_credit.hpp>
+#include <rlvr/verify/prm800k.hpp>
 #include <rlvr/verify/rational.hpp>
 #include <rlvr/verify/shaping.hpp>
 #include <rlvr/verify/steps.hpp>

@@ -1,7 +1,6 @@
 #pragma once
 /// Integers of any sign and, up to a cap, any size.
 
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -133,7 +132,7 @@ class big_integer {
       trim(b.limbs_);
       b.drop_twos();
     }
-    for (std::size_t k = std::min(twos_a, twos_b); k > 0; --k) a.shift_in(0);
+    for (std::size_t k = twos_a < twos_b ? twos_a : twos_b; k > 0; --k) a.shift_in(0);
     return a;
   }
 
@@ -152,7 +151,7 @@ class big_integer {
   static limbs add(const limbs& a, const limbs& b) {
     limbs out;
     std::uint64_t carry = 0;
-    for (std::size_t i = 0; i < std::max(a.size(), b.size()) || carry; ++i) {
+    for (std::size_t i = 0; i < a.size() || i < b.size() || carry; ++i) {
       carry += std::uint64_t{i < a.size() ? a[i] : 0} + (i < b.size() ? b[i] : 0);
       out.push_back(static_cast<std::uint32_t>(carry));
       carry >>= 32;

@@ -36,10 +36,6 @@ constexpr std::size_t first_character(std::string_view text) {
   return length;
 }
 
-constexpr char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
 /// Replaces every occurrence, from the left, and does not look into what it has put in.
 inline void replace_all(std::string& text, std::string_view from, std::string_view to) {
   std::size_t at = text.find(from);

@@ -56,7 +56,7 @@ constexpr char choice_at_front(std::string_view text, std::string_view letters, 
 /// The letter that a text chooses among `letters` (upper case), or nothing. The first of these that there is:
 ///
 ///  1. the letter in the last \boxed{};
-///  2. the letter behind the last "answer is" or "answer:" that one follows;
+///  2. the letter behind the last "answer is" or "answer:" that one follows ("for sure" or "option" between them);
 ///  3. the letter at the beginning of the text, when nothing or punctuation follows it;
 ///  4. the last letter that stands alone, in upper case.
 ///
@@ -79,7 +79,9 @@ constexpr std::optional<char> last_choice(std::string_view text, std::string_vie
     }
     const bool is = rest.size() > 2 && lower(rest[0]) == 'i' && lower(rest[1]) == 's' && !in_word(rest[2]);
     if (!is && (rest.empty() || rest.front() != ':')) continue;
-    rest = rest.substr(is ? 2 : 1, 64);
+    rest = trimmed(rest.substr(is ? 2 : 1, 64));
+    for (std::string_view filler : {"for sure ", "definitely ", "certainly ", "clearly ", "option ", "choice "})
+      if (rest.substr(0, filler.size()) == filler) rest.remove_prefix(filler.size());
     if (const char letter = choice_at_front(rest, letters)) return letter;
   }
   if (const char letter = choice_at_front(text, letters, choice_end::punctuation)) return letter;

@@ -1,18 +1,39 @@
 #pragma once
 /// Verifiers made of verifiers.
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <string_view>
-#include <tuple>
 #include <utility>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/verify/verifier.hpp>
 
 namespace rlvr {
+
+namespace detail {
+
+/// Verifiers one behind the other, without the cost of <tuple>.
+template <class...>
+struct verifier_list {
+  template <class F>
+  constexpr void each(const F&) const noexcept {}
+};
+template <class First, class... Rest>
+struct verifier_list<First, Rest...> {
+  constexpr explicit verifier_list(First f, Rest... r) : first(std::move(f)), rest(std::move(r)...) {}
+  /// f(v) for every verifier, in order.
+  template <class F>
+  constexpr void each(const F& f) const noexcept {
+    f(first);
+    rest.each(f);
+  }
+  First first;
+  verifier_list<Rest...> rest;
+};
+
+}  // namespace detail
 
 /// The least reward of several verifiers: right only where all are. Unscored when one is. Models text_verifier.
 template <text_verifier First, text_verifier... Rest>
@@ -21,21 +42,17 @@ class all_of {
   constexpr explicit all_of(First first, Rest... rest) : parts_(std::move(first), std::move(rest)...) {}
 
   constexpr verdict operator()(std::string_view completion, std::string_view answer) const noexcept {
-    return std::apply(
-        [&](const auto& first, const auto&... rest) {
-          verdict all = first(completion, answer);
-          const auto add = [&](verdict v) {
-            all.reward = std::min(all.reward, v.reward);
-            all.scored = all.scored && v.scored;
-          };
-          (add(rest(completion, answer)), ...);
-          return all.scored ? all : verdict{.reward = 0, .scored = false};
-        },
-        parts_);
+    verdict all = parts_.first(completion, answer);
+    parts_.rest.each([&](const auto& part) {
+      const verdict v = part(completion, answer);
+      if (v.reward < all.reward) all.reward = v.reward;
+      all.scored = all.scored && v.scored;
+    });
+    return all.scored ? all : verdict{.reward = 0, .scored = false};
   }
 
  private:
-  std::tuple<First, Rest...> parts_;
+  detail::verifier_list<First, Rest...> parts_;
 };
 
 /// The greatest reward of the verifiers that could score: right where one is. Unscored when none could. Models
@@ -47,15 +64,15 @@ class any_of {
 
   constexpr verdict operator()(std::string_view completion, std::string_view answer) const noexcept {
     verdict any{.reward = 0, .scored = false};
-    const auto add = [&](verdict v) {
-      if (v.scored) any = {.reward = any.scored ? std::max(any.reward, v.reward) : v.reward};
-    };
-    std::apply([&](const auto&... part) { (add(part(completion, answer)), ...); }, parts_);
+    parts_.each([&](const auto& part) {
+      const verdict v = part(completion, answer);
+      if (v.scored && (!any.scored || v.reward > any.reward)) any = v;
+    });
     return any;
   }
 
  private:
-  std::tuple<First, Rest...> parts_;
+  detail::verifier_list<First, Rest...> parts_;
 };
 
 /// The weighted sum of several rewards, sum_k w_k r_k. Unscored when one of them is. Models text_verifier.
@@ -74,17 +91,17 @@ class weighted_sum {
   constexpr verdict operator()(std::string_view completion, std::string_view answer) const noexcept {
     verdict sum{};
     std::size_t k = 0;
-    const auto add = [&](verdict v) {
+    parts_.each([&](const auto& part) {
+      const verdict v = part(completion, answer);
       sum.reward += weights_[k++] * v.reward;
       sum.scored = sum.scored && v.scored;
-    };
-    std::apply([&](const auto&... part) { (add(part(completion, answer)), ...); }, parts_);
+    });
     return sum.scored ? sum : verdict{.reward = 0, .scored = false};
   }
 
  private:
   std::array<double, 1 + sizeof...(Rest)> weights_;
-  std::tuple<First, Rest...> parts_;
+  detail::verifier_list<First, Rest...> parts_;
 };
 
 }  // namespace rlvr

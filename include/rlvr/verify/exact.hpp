@@ -15,6 +15,10 @@ constexpr bool is_blank(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f';
 }
 
+constexpr char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
 /// Without ASCII white space at either end.
 constexpr std::string_view trimmed(std::string_view text) {
   while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
@@ -24,6 +28,9 @@ constexpr std::string_view trimmed(std::string_view text) {
 
 }  // namespace detail
 
+/// Whether upper and lower case ASCII letters are the same.
+enum class letter_case { kept, ignored };
+
 /// Reward 1 when the completion equals the answer, both without white space at their ends, else 0. Models
 /// text_verifier.
 ///
@@ -31,6 +38,7 @@ constexpr std::string_view trimmed(std::string_view text) {
 /// and a completion without the marker is wrong. Linear; with a marker, times its length at worst.
 struct exact_verifier {
   std::string marker = {};
+  letter_case letters = letter_case::kept;
 
   verdict operator()(std::string_view completion, std::string_view answer) const noexcept {
     if (!marker.empty()) {
@@ -38,7 +46,13 @@ struct exact_verifier {
       if (at == std::string_view::npos) return {.reward = 0};
       completion.remove_prefix(at + marker.size());
     }
-    return {.reward = detail::trimmed(completion) == detail::trimmed(answer) ? 1.0 : 0.0};
+    completion = detail::trimmed(completion);
+    answer = detail::trimmed(answer);
+    if (letters == letter_case::kept || completion.size() != answer.size())
+      return {.reward = completion == answer ? 1.0 : 0.0};
+    for (std::size_t i = 0; i < answer.size(); ++i)
+      if (detail::lower(completion[i]) != detail::lower(answer[i])) return {.reward = 0};
+    return {.reward = 1};
   }
 };
 

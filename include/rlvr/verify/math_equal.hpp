@@ -1,7 +1,6 @@
 #pragma once
 /// Whether two mathematical answers are equal, as far as that can be decided without a computer algebra system.
 
-#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include <rlvr/verify/math_expression.hpp>
 #include <rlvr/verify/math_parser.hpp>
+#include <rlvr/verify/math_relation.hpp>
 #include <rlvr/verify/math_text.hpp>
 
 namespace rlvr {
@@ -18,10 +18,6 @@ namespace rlvr {
 namespace detail {
 
 comparison compare_answers(std::string_view a, std::string_view b, int depth);
-
-inline std::optional<math_expression> parsed(std::string_view text) {
-  return math_parser(text).parse();
-}
 
 inline comparison compare_in_order(const std::vector<std::string_view>& a, const std::vector<std::string_view>& b,
                                    int depth) {
@@ -35,106 +31,31 @@ inline comparison compare_in_order(const std::vector<std::string_view>& a, const
   return all;
 }
 
-/// Every element of one has its own equal in the other. Lists of more than 24 elements are compared in order.
-inline comparison compare_in_any_order(const std::vector<std::string_view>& a, std::vector<std::string_view> b,
-                                       int depth) {
-  if (a.size() != b.size()) return comparison::different;
-  if (a.size() > 24)
-    return compare_in_order(a, b, depth) == comparison::equal ? comparison::equal : comparison::undecided;
-  bool undecided = false;
-  for (std::string_view element : a) {
-    std::size_t at = 0;
-    bool any_undecided = false;
-    for (; at < b.size(); ++at) {
-      const comparison one = compare_answers(element, b[at], depth);
-      if (one == comparison::equal) break;
-      any_undecided = any_undecided || one == comparison::undecided;
-    }
-    if (at < b.size())
-      b.erase(b.begin() + static_cast<std::ptrdiff_t>(at));
-    else if (any_undecided)
-      undecided = true;
-    else
-      return comparison::different;
+/// Sets: every element of each has its equal in the other. Those of more than 24 elements, and of more than 6 within
+/// others, are compared in order.
+template <class Text>
+comparison compare_in_any_order(const std::vector<Text>& a, const std::vector<Text>& b, int depth) {
+  comparison all = comparison::equal;
+  const std::size_t most = depth >= 4 ? 24 : 6;
+  if (a.size() > most || b.size() > most) {
+    for (std::size_t i = 0; i < a.size() && a.size() == b.size(); ++i)
+      if (compare_answers(a[i], b[i], depth) != comparison::equal) all = comparison::undecided;
+    return a.size() == b.size() ? all : comparison::undecided;
   }
-  return undecided ? comparison::undecided : comparison::equal;
-}
-
-/// Whether a text is a variable, or a function of variables, as on the left of x = 3 and f(x) = 3.
-inline bool is_name(std::string_view text) {
-  text = trimmed(text);
-  if (text.empty() || text.size() > 12 || (!is_letter(text[0]) && text[0] != '\\')) return false;
-  bool letters = true;
-  for (char c : text.substr(1))
-    if (!is_letter(c) && c != '_' && c != '{' && c != '}' && c != '(' && c != ')' && !is_digit(c) && c != ',' &&
-        c != ' ')
-      letters = false;
-  return letters && text.substr(0, 5) != "\\frac" && text.substr(0, 5) != "\\sqrt" && text != "\\pi";
-}
-
-/// An interval as text: (l,u], from a chain of inequalities around a name or from one with a name on one side.
-inline std::optional<std::string> interval_of(std::string_view text) {
-  struct sign {
-    std::string_view symbol;
-    bool less, closed;
+  std::vector<comparison> pairs(a.size() * b.size());
+  for (std::size_t i = 0; i < a.size(); ++i)
+    for (std::size_t j = 0; j < b.size(); ++j) pairs[i * b.size() + j] = compare_answers(a[i], b[j], depth);
+  // The best that an element has among count others, from first on in steps.
+  const auto match = [&](std::size_t first, std::size_t step, std::size_t count) {
+    comparison best = comparison::different;
+    for (std::size_t k = 0; k < count && best != comparison::equal; ++k)
+      if (pairs[first + k * step] != comparison::different) best = pairs[first + k * step];
+    if (best == comparison::undecided && all == comparison::equal) all = best;
+    if (best == comparison::different) all = best;
   };
-  static constexpr sign signs[] = {
-      {"\\le ", true, true}, {"\\ge ", false, true}, {"<", true, false}, {">", false, false}};
-  std::vector<std::string_view> parts;
-  std::vector<sign> between;
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < text.size(); ++i)
-    for (const sign& s : signs)
-      if (text.substr(i, s.symbol.size()) == s.symbol) {
-        parts.push_back(trimmed(text.substr(begin, i - begin)));
-        between.push_back(s);
-        begin = i + s.symbol.size();
-        i = begin - 1;
-        break;
-      }
-  parts.push_back(trimmed(text.substr(begin)));
-  const auto interval = [](std::string_view low, bool low_closed, std::string_view high, bool high_closed) {
-    return (low_closed ? "[" : "(") + std::string(low) + "," + std::string(high) + (high_closed ? "]" : ")");
-  };
-  if (between.size() == 2 && between[0].less == between[1].less && is_name(parts[1])) {
-    const bool up = between[0].less;
-    return interval(parts[up ? 0 : 2], between[up ? 0 : 1].closed, parts[up ? 2 : 0], between[up ? 1 : 0].closed);
-  }
-  if (between.size() != 1) return std::nullopt;
-  const bool name_left = is_name(parts[0]), name_right = is_name(parts[1]);
-  if (name_left == name_right) return std::nullopt;
-  const bool below = between[0].less == name_left;  // the name is below the bound
-  const std::string_view bound = parts[name_left ? 1 : 0];
-  return below ? interval("-\\infty", false, bound, between[0].closed)
-               : interval(bound, between[0].closed, "\\infty", false);
-}
-
-/// left = right as left - right: two equations are the same when these are proportional.
-inline comparison compare_equations(const std::vector<std::string_view>& a, const std::vector<std::string_view>& b) {
-  const auto difference = [](const std::vector<std::string_view>& sides) {
-    return parsed("(" + std::string(sides[0]) + ")-(" + std::string(sides[1]) + ")");
-  };
-  const std::optional<math_expression> f = difference(a), g = difference(b);
-  if (!f || !g || !f->has(operation::variable) || !g->has(operation::variable)) return comparison::undecided;
-  const auto somewhere = [](std::uint64_t name) -> complex_number {
-    return {0.75 + static_cast<double>((name * 0x9e3779b97f4a7c15u) >> 11) * 0x1p-53, 0};
-  };
-  const complex_number ratio = f->at(somewhere) / g->at(somewhere);
-  if (!ratio.is_finite() || magnitude(ratio) < 1e-12) return comparison::undecided;
-  // f - ratio g is zero everywhere, or it is not.
-  int finite = 0;
-  for (int point = 1; point <= 4; ++point) {
-    const auto value = [&](std::uint64_t name) -> complex_number {
-      return {0.5 + static_cast<double>(((name + 17 * static_cast<std::uint64_t>(point)) * 0xd1342543de82ef95u) >> 11) *
-                        0x1p-52,
-              0};
-    };
-    const complex_number x = f->at(value), y = ratio * g->at(value);
-    if (!x.is_finite() || !y.is_finite()) continue;
-    ++finite;
-    if (magnitude(x - y) > 1e-8 * std::max({magnitude(x), magnitude(y), 1e-3})) return comparison::different;
-  }
-  return finite >= 2 ? comparison::equal : comparison::undecided;
+  for (std::size_t i = 0; i < a.size(); ++i) match(i * b.size(), 1, b.size());
+  for (std::size_t j = 0; j < b.size(); ++j) match(j, b.size(), a.size());
+  return all;
 }
 
 /// The rows of \begin{pmatrix} a & b \\ c & d \end{pmatrix}, and its kind; nothing for anything else.
@@ -144,15 +65,18 @@ struct matrix_text {
 };
 inline std::optional<matrix_text> matrix_of(std::string_view text) {
   constexpr std::string_view begin = "\\begin{", end = "\\end{";
+  if (const auto around = brackets_around(text); around && around->open != "{") text = trimmed(around->inside);
   if (text.substr(0, begin.size()) != begin) return std::nullopt;
   const std::size_t brace = text.find('}'), close = text.rfind(end);
   if (brace == std::string_view::npos || close == std::string_view::npos || close < brace) return std::nullopt;
   matrix_text out;
   out.kind = text.substr(begin.size(), brace - begin.size());
-  if (out.kind.find("matrix") == std::string_view::npos ||
+  if ((out.kind.find("matrix") == std::string_view::npos && out.kind != "array") ||
       text.substr(close + end.size()) != std::string(out.kind) + "}" || text.find(begin, 1) != std::string_view::npos)
     return std::nullopt;
-  for (std::string_view row : cut(text.substr(brace + 1, close - brace - 1), row_end))
+  std::string_view inside = text.substr(brace + 1, close - brace - 1);
+  if (out.kind == "array" && !inside.empty() && inside.front() == '{') inside = inside.substr(inside.find('}') + 1);
+  for (std::string_view row : cut(inside, row_end))
     if (!row.empty()) out.rows.push_back(cut(row, "&"));
   return out;
 }
@@ -174,6 +98,15 @@ inline based split_base(std::string_view text) {
   return all_digits(base) ? based{text.substr(0, at), base} : based{text, {}};
 }
 
+/// digits,digits without thousands: 2,5 for 2.5.
+inline bool is_decimal_comma(std::string_view text) {
+  if (!text.empty() && text.front() == '-') text.remove_prefix(1);
+  const std::size_t comma = text.find(',');
+  return comma != std::string_view::npos && comma > 0 && comma + 1 < text.size() &&
+         text.find_first_not_of("0123456789") == comma &&
+         text.find_first_not_of("0123456789", comma + 1) == std::string_view::npos;
+}
+
 /// Words: nothing that an expression could be, or a run of four letters that is not a command.
 inline bool is_words(std::string_view text) {
   std::size_t run = 0;
@@ -192,6 +125,15 @@ inline bool is_words(std::string_view text) {
   return false;
 }
 
+/// An integer without leading zeros; nothing for anything else.
+inline std::optional<std::string> plain_integer(std::string_view text) {
+  const bool negative = !text.empty() && text.front() == '-';
+  if (negative) text.remove_prefix(1);
+  if (text.empty() || text.find_first_not_of("0123456789") != std::string_view::npos) return std::nullopt;
+  while (text.size() > 1 && text.front() == '0') text.remove_prefix(1);
+  return (negative && text != "0" ? "-" : "") + std::string(text);
+}
+
 /// Two answers that are no lists: words, numbers with units and bases, expressions.
 inline comparison compare_single(std::string_view a, std::string_view b) {
   const measured left = without_units(a), right = without_units(b);
@@ -203,6 +145,9 @@ inline comparison compare_single(std::string_view a, std::string_view b) {
     if (!words_x.empty() && words_x == words_y) return comparison::equal;
     if (is_words(x) || is_words(y)) return comparison::different;
   }
+  // Integers beyond the cap of big_integer.
+  if (const auto m = plain_integer(x), n = plain_integer(y); m && n)
+    return *m == *n ? comparison::equal : comparison::different;
   const based number_x = split_base(x), number_y = split_base(y);
   if (!number_x.base.empty() && !number_y.base.empty() && number_x.base != number_y.base) return comparison::undecided;
   const std::optional<math_expression> f = parsed(number_x.digits), g = parsed(number_y.digits);
@@ -221,11 +166,37 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
   if (without_blanks(a) == without_blanks(b)) return comparison::equal;
   if (depth == 0) return comparison::undecided;
 
-  if (const auto in = cut(a, "\\in "); in.size() == 2 && is_name(in[0])) return compare_answers(in[1], b, depth - 1);
-  if (const auto in = cut(b, "\\in "); in.size() == 2 && is_name(in[0])) return compare_answers(a, in[1], depth - 1);
+  // What an answer may leave out: braces of a group, the name before "=" and \\in, an approximation behind its value.
+  const auto value_of = [](std::string_view text, std::string_view other) {
+    if (const auto around = brackets_around(text); around && around->open == "{") return around->inside;
+    if (const auto in = cut(text, "\\in "); in.size() == 2 && is_name(in[0])) return in[1];
+    if (const auto near = cut(text, "\\approx"); near.size() > 1)
+      return near.size() == 2 && is_name(near[0]) ? near[1] : near[0];
+    if (const auto sides = cut(text, "=");
+        sides.size() > 1 && is_quantity(sides[0]) && cut(text, ",").size() == 1 && cut(other, "=").size() == 1)
+      return sides.back();
+    return text;
+  };
+  const std::string_view value_a = value_of(a, b), value_b = value_of(b, a);
+  if (value_a.size() < a.size() || value_b.size() < b.size()) return compare_answers(value_a, value_b, depth - 1);
 
   const auto pieces_a = cut(a, "\\cup"), pieces_b = cut(b, "\\cup");
-  if (pieces_a.size() > 1 || pieces_b.size() > 1) return compare_in_any_order(pieces_a, pieces_b, depth - 1);
+  if (pieces_a.size() > 1 || pieces_b.size() > 1) {
+    const auto as_union = [](std::string_view text) -> std::optional<std::string> {
+      std::string out;
+      for (std::string_view part : cut(text, ",")) {
+        const auto interval = interval_of(part);
+        if (!interval) return std::nullopt;
+        out.append(out.empty() ? "" : "\\cup ").append(*interval);
+      }
+      return out;
+    };
+    if (pieces_a.size() == 1)
+      if (const auto joined = as_union(a)) return compare_answers(*joined, b, depth - 1);
+    if (pieces_b.size() == 1)
+      if (const auto joined = as_union(b)) return compare_answers(a, *joined, depth - 1);
+    return compare_in_any_order(pieces_a, pieces_b, depth - 1);
+  }
 
   const auto matrix_a = matrix_of(a), matrix_b = matrix_of(b);
   if (matrix_a || matrix_b) {
@@ -240,6 +211,9 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
     return all;
   }
 
+  if (a.find("\\begin{") != std::string_view::npos || b.find("\\begin{") != std::string_view::npos)
+    return comparison::undecided;
+
   // Lists: tuples and intervals in order and with their brackets, sets and bare lists in any order.
   const auto around_a = brackets_around(a), around_b = brackets_around(b);
   const auto elements = [](std::string_view text, const std::optional<bracketed>& around) {
@@ -247,7 +221,8 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
   };
   const auto elements_a = elements(a, around_a), elements_b = elements(b, around_b);
   const bool set_a = around_a && around_a->open == "\\{", set_b = around_b && around_b->open == "\\{";
-  if (elements_a.size() > 1 || elements_b.size() > 1 || set_a || set_b) {
+  const bool both_signs = a.find("\\pm") != std::string_view::npos || b.find("\\pm") != std::string_view::npos;
+  if (elements_a.size() > 1 || elements_b.size() > 1 || set_a || set_b || both_signs) {
     const bool tuple_a = around_a && !set_a && elements_a.size() > 1,
                tuple_b = around_b && !set_b && elements_b.size() > 1;
     if (tuple_a && tuple_b) {
@@ -261,45 +236,52 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
       if ((tuple_a ? elements_b : elements_a).size() == 1 || set_a || set_b) return comparison::different;
       return compare_in_order(elements_a, elements_b, depth - 1);
     }
-    // A bare list may hold x = 1, x = 2, and a set one element.
-    const auto& side_a = elements_a.size() > 1 || set_a ? elements_a : std::vector<std::string_view>{a};
-    const auto& side_b = elements_b.size() > 1 || set_b ? elements_b : std::vector<std::string_view>{b};
-    if (side_a.size() == 1 || side_b.size() == 1) {
-      const std::string_view one = side_a.size() == 1 ? side_a[0] : side_b[0];
-      if (one.find("\\pm") == std::string_view::npos)
-        return side_a.size() == side_b.size() ? compare_answers(side_a[0], side_b[0], depth - 1)
-                                              : comparison::different;
-    } else {
-      return compare_in_any_order(side_a, side_b, depth - 1);
-    }
+    // A bare list may hold x = 1, x = 2, and a set one element; a \\pm b are two.
+    const auto members = [](std::string_view text, const std::vector<std::string_view>& elements, bool set) {
+      std::vector<std::string> out;
+      for (std::string_view element : elements.size() > 1 || set ? elements : std::vector<std::string_view>{text}) {
+        if (element.find("\\pm") == std::string_view::npos) {
+          if (!trimmed(element).empty()) out.emplace_back(element);
+          continue;
+        }
+        for (std::string_view s : {"+", "-"}) replace_all(out.emplace_back(element), "\\pm", s);
+      }
+      return out;
+    };
+    const std::vector<std::string> side_a = members(a, elements_a, set_a), side_b = members(b, elements_b, set_b);
+    // 2,5 may be a decimal number.
+    if (side_a.size() == 2 && side_b.size() == 1 && is_decimal_comma(a))
+      return compare_answers(side_a[0] + "." + side_a[1], b, depth - 1);
+    if (side_a.size() == 1 && side_b.size() == 2 && is_decimal_comma(b))
+      return compare_answers(a, side_b[0] + "." + side_b[1], depth - 1);
+    return compare_in_any_order(side_a, side_b, depth - 1);
   }
-
-  // a \pm b is the set of both.
-  const auto both_signs = [](std::string_view text) {
-    std::string plus(text), minus(text);
-    replace_all(plus, "\\pm", "+");
-    replace_all(minus, "\\pm", "-");
-    return plus + "," + minus;
-  };
-  const bool pm_a = a.find("\\pm") != std::string_view::npos, pm_b = b.find("\\pm") != std::string_view::npos;
-  if (pm_a || pm_b)
-    return compare_answers(pm_a ? both_signs(a) : std::string(a), pm_b ? both_signs(b) : std::string(b), depth - 1);
 
   const auto interval_a = interval_of(a), interval_b = interval_of(b);
   if (interval_a && interval_b) return compare_answers(*interval_a, *interval_b, depth - 1);
+
+  const auto relation_a = relation_of(a), relation_b = relation_of(b);
+  if (relation_a && relation_b && a.find('=') == std::string_view::npos && b.find('=') == std::string_view::npos)
+    return compare_relations(*relation_a, *relation_b);
+  const auto ratio_a = cut(a, ":"), ratio_b = cut(b, ":");
+  if (ratio_a.size() > 1 && ratio_b.size() > 1 && !relation_a && !relation_b)
+    return compare_in_order(ratio_a, ratio_b, depth - 1);
 
   const auto sides_a = cut(a, "="), sides_b = cut(b, "=");
   if (sides_a.size() > 1 || sides_b.size() > 1) {
     if (sides_a.size() > 1 && sides_b.size() > 1) {
       if (is_name(sides_a[0]) && sides_a[0] == sides_b[0])
         return compare_answers(sides_a.back(), sides_b.back(), depth - 1);
-      if (sides_a.size() == 2 && sides_b.size() == 2) return compare_equations(sides_a, sides_b);
+      if (relation_a && relation_b) return compare_relations(*relation_a, *relation_b);
       return comparison::undecided;
     }
     // x = 3 and 1 + 2 = 3 give 3, but x + y = 3 is an equation.
     const auto& sides = sides_a.size() > 1 ? sides_a : sides_b;
-    const std::optional<math_expression> left = parsed(sides[0]);
-    if (!is_name(sides[0]) && (!left || left->has(operation::variable))) return comparison::undecided;
+    const auto has_variables = [](std::string_view side) {
+      const std::optional<math_expression> f = parsed(side);
+      return !f || f->has(operation::variable);
+    };
+    if (!is_name(sides[0]) && (has_variables(sides[0]) || has_variables(sides.back()))) return comparison::undecided;
     return sides_a.size() > 1 ? compare_answers(sides.back(), b, depth - 1)
                               : compare_answers(a, sides.back(), depth - 1);
   }
@@ -311,16 +293,20 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
 
 /// Whether two mathematical answers in LaTeX or plain notation are equal.
 ///
-/// Exactly decided: integers, decimals, fractions, mixed numbers and percents of up to 600 digits, and what + - * /
+/// Exactly decided: integers; decimals, fractions, mixed numbers and percents of up to 600 digits, and what + - * /
 /// and whole powers make of them. By their values at fixed points: expressions with roots, powers, functions,
 /// constants and variables (see detail::compare), and equations as multiples of each other. By their elements:
-/// tuples and intervals (with their brackets), sets and lists (in any order), unions, matrices, a \pm b. Words
-/// are compared without letter case and punctuation. Inequalities around one name are intervals. Units, degrees,
-/// dollar signs, thousands commas, the base of a number and the name in "x = 3" are optional. 0.3333333 is 1/3
-/// to six digits; 50% is 50 and 1/2.
+/// tuples and intervals (with their brackets), sets and lists (as sets: neither order nor repetition counts),
+/// unions, matrices, ratios, a \pm b. Words are compared without letter case and punctuation. Inequalities around one
+/// name or its absolute value are intervals, others are compared as equations are. Decimal commas count as points
+/// where the other side is one number; what stands behind \approx does not count. Units, degrees, dollar signs,
+/// thousands commas, the base of a number and the name in "x = 3" are optional. 0.3333333 is 1/3 to six digits; 50% is
+/// 50 and 1/2. Sums and products whose bounds are integers are written out.
 ///
-/// undecided: whatever the parser does not know, values that are not finite, answers of more than 4,000 bytes
-/// that are not the same text, nesting beyond 48 levels (6 of lists). Linear. Throws std::bad_alloc.
+/// undecided: integrals, limits, sums with other bounds, piecewise functions, arithmetic of matrices, equations and
+/// inequalities that would have to be solved, and whatever else the parser does not know; values that are not finite;
+/// answers of more than 4,000 bytes that are not the same text; nesting beyond 48 levels (6 of lists). Linear. Throws
+/// std::bad_alloc.
 inline detail::comparison math_equal(std::string_view a, std::string_view b) {
   if (a == b && !a.empty()) return detail::comparison::equal;
   constexpr std::size_t longest = 4000;

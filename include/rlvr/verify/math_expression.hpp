@@ -1,7 +1,6 @@
 #pragma once
 /// Expressions in a subset of LaTeX: the syntax tree and its values.
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -253,6 +252,8 @@ inline comparison compare(const math_expression& a, const math_expression& b) {
     if (!rounded) return comparison::different;
   }
   const int points = a.has(operation::variable) || b.has(operation::variable) ? 4 : 1;
+  // \\sqrt[3]{x} is real for negative x where x^{1/3} is not: neither is wrong.
+  const bool roots = a.has(operation::root) || b.has(operation::root);
   int finite = 0;
   for (int point = 0; point < points; ++point) {
     const auto value = [&](std::uint64_t name) -> complex_number {
@@ -262,7 +263,7 @@ inline comparison compare(const math_expression& a, const math_expression& b) {
       z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
       z ^= z >> 31;
       const double u = 0.5 + static_cast<double>(z >> 11) * 0x1p-52;
-      return {point % 2 ? -u : u, 0};
+      return {point % 2 && !roots ? -u : u, 0};
     };
     const complex_number x = a.at(value), y = b.at(value);
     if (points == 1) {
@@ -274,7 +275,7 @@ inline comparison compare(const math_expression& a, const math_expression& b) {
     }
     if (!x.is_finite() || !y.is_finite()) continue;
     ++finite;
-    const double size = std::max({magnitude(x), magnitude(y), rounded ? 1e-3 : 1e-6});
+    const double size = std::fmax(std::fmax(magnitude(x), magnitude(y)), rounded ? 1e-3 : 1e-6);
     if (magnitude(x - y) > (rounded ? 1e-6 : 1e-9) * size) return comparison::different;
   }
   return finite >= (points == 1 ? 1 : 2) ? comparison::equal : comparison::undecided;

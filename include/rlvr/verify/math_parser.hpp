@@ -9,27 +9,9 @@
 
 #include <rlvr/verify/characters.hpp>
 #include <rlvr/verify/math_expression.hpp>
+#include <rlvr/verify/math_names.hpp>
 
 namespace rlvr::detail {
-
-struct named_operation {
-  std::string_view name;
-  operation op;
-};
-inline constexpr named_operation math_functions[] = {
-    {"sin", operation::sin},       {"cos", operation::cos},       {"tan", operation::tan},
-    {"cot", operation::cot},       {"sec", operation::sec},       {"csc", operation::csc},
-    {"arcsin", operation::arcsin}, {"arccos", operation::arccos}, {"arctan", operation::arctan},
-    {"sinh", operation::sinh},     {"cosh", operation::cosh},     {"tanh", operation::tanh},
-    {"ln", operation::log},        {"log", operation::log10},     {"exp", operation::exp},
-    {"sqrt", operation::sqrt}};
-inline constexpr named_operation math_constants[] = {
-    {"pi", operation::pi}, {"infty", operation::infinity}, {"inf", operation::infinity}};
-/// Commands that are names of variables, besides all of one letter.
-inline constexpr std::string_view math_letters[] = {
-    "alpha",  "beta",  "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta",  "iota", "kappa",
-    "lambda", "mu",    "nu",    "xi",    "rho",     "sigma",      "tau",  "phi", "varphi", "chi",  "psi",
-    "omega",  "Gamma", "Delta", "Theta", "Lambda",  "Sigma",      "Phi",  "Psi", "Omega",  "ell"};
 
 /// Recursive descent, at most 48 levels deep. Everything that it does not know makes it fail.
 class math_parser {
@@ -148,11 +130,9 @@ class math_parser {
     return p;
   }
   place exponent() {
-    if (take('-')) {
-      const place e = exponent_value();
-      return failed_ ? 0 : add(operation::negate, e);
-    }
-    return exponent_value();
+    const bool negative = take('-');
+    const place e = exponent_value();
+    return negative && !failed_ ? add(operation::negate, e) : e;
   }
   place exponent_value() {
     if (++depth_ > deepest) return fail();
@@ -227,13 +207,55 @@ class math_parser {
       if (failed_ || !take_command(floor ? "rfloor" : "rceil")) return fail();
       return add(floor ? operation::floor : operation::ceiling, inside);
     }
+    if (name == "sum") return series(operation::add);
+    if (name == "prod") return series(operation::multiply);
     for (const named_operation& c : math_constants)
       if (name == c.name) return add(c.op);
     for (const named_operation& f : math_functions)
       if (name == f.name) return function(f.op);
     for (std::string_view l : math_letters)
       if (name == l) return variable(name);
+    for (std::string_view upright : {"mathrm", "text", "mathit", "mathbf", "operatorname"})
+      if (name == upright && take('{')) {
+        // One letter, or the name of a function or constant.
+        const std::string_view inside = name_at(at_);
+        at_ += inside.size();
+        if (!take('}')) return fail();
+        return inside.size() == 1 ? letter(inside[0]) : command(inside);
+      }
     return fail();
+  }
+
+  /// \sum_{k=1}^{9} or \prod of the product that follows, written out; only one at a time.
+  place series(operation op) {
+    const auto bound = [&]() -> std::optional<int> {
+      const bool negative = take('-');
+      skip();
+      const std::string_view text = digits();
+      if (text.empty() || text.size() > 4) return std::nullopt;
+      int value = 0;
+      for (char c : text) value = 10 * value + (c - '0');
+      return negative ? -value : value;
+    };
+    if (index_ != '\0' || !take('_') || !take('{') || !is_letter(peek())) return fail();
+    const char index = text_[at_++];
+    if (!take('=')) return fail();
+    const std::optional<int> first = bound();
+    if (!first || !take('}') || !take('^')) return fail();
+    const bool group = take('{');
+    const std::optional<int> last = bound();
+    if (!last || (group && !take('}')) || *last < *first) return fail();
+    const std::size_t begin = at_;
+    place total = 0;
+    for (int k = *first; k <= *last && !failed_; ++k) {
+      at_ = begin;
+      index_ = index;
+      index_value_ = k;
+      const place term = product();
+      total = k == *first ? term : binary(op, total, term);
+    }
+    index_ = '\0';
+    return total;
   }
 
   /// A function with its power (\sin^2 x), base (\log_2 x) and argument: a group, or factors without another
@@ -277,18 +299,13 @@ class math_parser {
   place word() {
     const std::string_view name = name_at(at_);
     for (const named_operation& f : math_functions)
-      if (name == f.name) {
-        at_ += name.size();
-        return function(f.op);
-      }
+      if (name == f.name) return at_ += name.size(), function(f.op);
     for (const named_operation& c : math_constants)
-      if (name == c.name) {
-        at_ += name.size();
-        return add(c.op);
-      }
+      if (name == c.name) return at_ += name.size(), add(c.op);
     return letter(text_[at_++]);
   }
   place letter(char c) {
+    if (c == index_) return out_.full() ? fail() : out_.add_number(rational(index_value_));
     if (peek() != '_') {
       if (c == 'e') return add(operation::euler);
       if (c == 'i') return add(operation::imaginary);
@@ -305,7 +322,7 @@ class math_parser {
       const bool group = take('{');
       for (std::size_t length = 0; at_ < text_.size(); ++length) {
         if (group ? text_[at_] == '}' : length == 1) break;
-        if (!is_letter(text_[at_]) && !is_digit(text_[at_])) return fail();
+        if ((!is_letter(text_[at_]) && !is_digit(text_[at_])) || text_[at_] == index_) return fail();
         append(text_[at_++]);
       }
       if (group && !take('}')) return fail();
@@ -374,6 +391,8 @@ class math_parser {
   std::size_t at_ = 0;
   int depth_ = 0;
   int bars_ = 0;
+  char index_ = '\0';  // of the series that is written out
+  int index_value_ = 0;
   bool failed_ = false;
   math_expression out_;
 };

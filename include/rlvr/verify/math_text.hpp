@@ -13,6 +13,11 @@
 
 namespace rlvr::detail {
 
+/// +1 for an opening bracket, -1 for a closing one; escaped braces count as well.
+constexpr int bracket_step(char c) {
+  return c == '(' || c == '[' || c == '{' ? 1 : c == ')' || c == ']' || c == '}' ? -1 : 0;
+}
+
 /// Drops the commas among digits that separate thousands.
 inline std::string without_thousands_commas(std::string_view text) {
   const auto digit_at = [&](std::size_t i) { return i < text.size() && is_digit(text[i]); };
@@ -21,7 +26,7 @@ inline std::string without_thousands_commas(std::string_view text) {
     const std::size_t begin = i;
     while (digit_at(i)) ++i;
     out.append(text.substr(begin, i - begin));
-    if (i > begin && i - begin <= 3 && (begin == 0 || text[begin - 1] != '.'))
+    if (i > begin && i - begin <= 3 && text[begin] != '0' && (begin == 0 || text[begin - 1] != '.'))
       while (i < text.size() && text[i] == ',' && digit_at(i + 1) && digit_at(i + 2) && digit_at(i + 3) &&
              !digit_at(i + 4)) {
         out.append(text.substr(i + 1, 3));
@@ -31,6 +36,49 @@ inline std::string without_thousands_commas(std::string_view text) {
       if (i < text.size()) out += text[i];
       ++i;
     }
+  }
+  return out;
+}
+
+/// 1 000 000.5 without its spaces; any other text as it is.
+inline std::string without_thousands_spaces(std::string text) {
+  std::string out;
+  std::size_t at = !text.empty() && text[0] == '-' ? 1 : 0, run = 0;
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    const char c = i < text.size() ? text[i] : ' ';
+    if (i >= at && is_digit(c)) {
+      ++run;
+    } else if (i >= at && (c == ' ' || c == '.')) {
+      if (out.size() == at + run ? run == 0 || run > 3 : run != 3) return text;
+      run = 0;
+      if (c == '.')
+        return text.find_first_not_of("0123456789", i + 1) == std::string::npos ? out + text.substr(i) : text;
+      continue;
+    } else if (i >= at) {
+      return text;
+    }
+    if (i < text.size()) out += c;
+  }
+  return out;
+}
+
+/// Semicolons as commas; where commas stand between them, what they separate as tuples.
+inline std::string without_semicolons(std::string_view text) {
+  std::vector<std::string> parts(1);
+  int depth = 0;
+  bool commas = false;
+  for (char c : text) {
+    depth += bracket_step(c);
+    commas = commas || (c == ',' && depth == 0);
+    if (c == ';' && depth == 0)
+      parts.emplace_back();
+    else
+      parts.back() += c == ';' ? ',' : c;
+  }
+  std::string out;
+  for (const std::string& part : parts) {
+    const bool tuple = commas && parts.size() > 1;
+    out.append(out.empty() ? "" : ",").append(tuple ? "(" : "").append(part).append(tuple ? ")" : "");
   }
   return out;
 }
@@ -52,6 +100,8 @@ inline std::string math_normalized(std::string_view answer) {
                                              {"\\bigr", ""},
                                              {"\\Bigl", ""},
                                              {"\\Bigr", ""},
+                                             {"{, }", "{,}"},
+                                             {" {,}", "{,}"},
                                              {"{,}", ""},
                                              {",\\! ", ","},
                                              {"\\!", ""},
@@ -66,6 +116,7 @@ inline std::string math_normalized(std::string_view answer) {
                                              {"\\(", ""},
                                              {"\\)", ""},
                                              {"\\[", ""},
+                                             {"\\]", ""},
                                              {"\\$", ""},
                                              {"$", ""},
                                              {"^{\\circ}", ""},
@@ -84,6 +135,10 @@ inline std::string math_normalized(std::string_view answer) {
                                              {"\\geq", "\\ge "},
                                              {"<=", "\\le "},
                                              {">=", "\\ge "},
+                                             {"\\neq", "\\ne "},
+                                             {"!=", "\\ne "},
+                                             {"\xe2\x89\xa0", "\\ne "},
+                                             {"\xe2\x89\x88", "\\approx "},
                                              {"\\lt", "<"},
                                              {"\\gt", ">"},
                                              {"\\emptyset", "\\{\\}"},
@@ -92,8 +147,11 @@ inline std::string math_normalized(std::string_view answer) {
                                              {"\\text{and}", ","},
                                              {"\\text{ or }", ","},
                                              {"\\text{or}", ","},
+                                             {", and ", ","},
                                              {" and ", ","},
                                              {" or ", ","},
+                                             {")or(", "),("},
+                                             {")and(", "),("},
                                              {"\\land", ","},
                                              {"\\lor", ","},
                                              {"\xcf\x80", "\\pi "},
@@ -111,13 +169,17 @@ inline std::string math_normalized(std::string_view answer) {
   if (text.find("\\begin{") == std::string::npos) replace_all(text, "\\\\", "\\");
   for (const rewriting& r : rewritings) replace_all(text, r.from, r.to);
   std::string_view rest = trimmed(text);
-  while (!rest.empty() && (rest.back() == '.' || rest.back() == ',' || rest.back() == ';')) {
+  // Full stops and commas end a sentence; an ellipsis is part of the answer.
+  while (!rest.empty() && !(rest.size() > 1 && rest.substr(rest.size() - 2) == "..") &&
+         (rest.back() == '.' || rest.back() == ',' || rest.back() == ';')) {
     rest.remove_suffix(1);
     rest = trimmed(rest);
   }
   // Within brackets a comma separates elements.
-  if (rest.find_first_of("([{") == std::string_view::npos) return without_thousands_commas(rest);
-  return std::string(rest);
+  std::string out(rest);
+  if (rest.find_first_of("([{") == std::string_view::npos)
+    out = without_thousands_spaces(without_thousands_commas(rest));
+  return out.find(';') == std::string::npos ? out : without_semicolons(out);
 }
 
 inline std::string without_blanks(std::string_view text) {
@@ -125,11 +187,6 @@ inline std::string without_blanks(std::string_view text) {
   for (char c : text)
     if (!is_blank(c)) out += c;
   return out;
-}
-
-/// +1 for an opening bracket, -1 for a closing one; escaped braces count as well.
-constexpr int bracket_step(char c) {
-  return c == '(' || c == '[' || c == '{' ? 1 : c == ')' || c == ']' || c == '}' ? -1 : 0;
 }
 
 /// Cuts at every `separator` that stands outside brackets.
@@ -169,7 +226,8 @@ inline std::optional<bracketed> brackets_around(std::string_view text) {
 
 /// The contents of one of \text{}, \textbf{}, \mathrm{}, \mbox{}, ... that is the whole text.
 inline std::optional<std::string_view> unwrapped_text(std::string_view text) {
-  for (std::string_view open : {"\\text{", "\\textbf{", "\\textit{", "\\mathrm{", "\\mathbf{", "\\mbox{", "\\boxed{"})
+  for (std::string_view open :
+       {"\\text{", "\\textbf{", "\\textit{", "\\textnormal{", "\\mathrm{", "\\mathbf{", "\\mbox{", "\\boxed{"})
     if (text.substr(0, open.size()) == open)
       if (const auto whole = brackets_around(text.substr(open.size() - 1))) return trimmed(whole->inside);
   return std::nullopt;
@@ -179,9 +237,10 @@ inline std::optional<std::string_view> unwrapped_text(std::string_view text) {
 constexpr bool is_unit(std::string_view word) {
   if (word.size() > 2 && word.back() == 's') word.remove_suffix(1);
   for (std::string_view unit :
-       {"degree", "cm",    "centimeter", "meter",  "km",   "kilometer", "mm",  "mile", "second", "minute", "hour",
-        "day",    "week",  "month",      "year",   "foot", "feet",      "ft",  "inch", "inche",  "yard",   "unit",
-        "square", "cubic", "sq",         "dollar", "cent", "point",     "mph", "kg",   "gram",   "liter",  "percent"})
+       {"degree", "cm",    "centimeter", "meter", "km",     "kilometer", "mm",         "mile",   "second",
+        "minute", "hour",  "day",        "week",  "month",  "year",      "foot",       "feet",   "ft",
+        "inch",   "inche", "yard",       "unit",  "square", "cubic",     "sq",         "dollar", "cent",
+        "point",  "mph",   "kg",         "gram",  "liter",  "percent",   "percentage", "pct",    "yuan"})
     if (word == unit) return true;
   return false;
 }
@@ -209,7 +268,8 @@ inline measured without_units(std::string_view text) {
       rest.remove_suffix(2);
     rest = trimmed(rest);
     if (!rest.empty() && rest.back() == '}') {
-      for (std::string_view open : {"\\text{", "\\mathrm{", "\\mbox{", "\\textbf{", "\\operatorname{"}) {
+      for (std::string_view open :
+           {"\\text{", "\\textnormal{", "\\mathrm{", "\\mbox{", "\\textbf{", "\\operatorname{"}) {
         const std::size_t at = rest.rfind(open);
         if (at == std::string_view::npos || at == 0) continue;
         const std::string_view inside = rest.substr(at + open.size(), rest.size() - 1 - at - open.size());
@@ -231,7 +291,7 @@ inline measured without_units(std::string_view text) {
     for (std::size_t i = begin; i < rest.size(); ++i) word[i - begin] = lower(rest[i]);
     const std::string_view name(word.data(), rest.size() - begin);
     if (!is_unit(name)) continue;
-    out.percent = out.percent || name == "percent";
+    out.percent = out.percent || name == "percent" || name == "percentage" || name == "pct";
     text = rest.substr(0, begin);
     again = true;
   }

@@ -8,6 +8,7 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/verify/choice.hpp>
+#include <rlvr/verify/close.hpp>
 #include <rlvr/verify/countdown.hpp>
 #include <rlvr/verify/dapo.hpp>
 #include <rlvr/verify/exact.hpp>
@@ -17,6 +18,7 @@
 #include <rlvr/verify/math.hpp>
 #include <rlvr/verify/numeric.hpp>
 #include <rlvr/verify/prefix_credit.hpp>
+#include <rlvr/verify/prm800k.hpp>
 #include <rlvr/verify/shaping.hpp>
 #include <rlvr/verify/tags.hpp>
 #include <rlvr/verify/words.hpp>
@@ -26,10 +28,10 @@ namespace rlvr {
 /// The names that named_verifier knows.
 inline constexpr std::string_view verifier_names =
     "exact, exact_after_equals, exact_in_answer_tags, numeric, gsm8k, gsm8k_flexible, boxed, dapo, "
-    "dapo_strict_box, math, math_boxed, math_after_thinking, math_in_answer_tags, choice, countdown, "
+    "dapo_strict_box, math, math_anchored, math_boxed, math_after_thinking, math_in_answer_tags, choice, countdown, "
     "countdown_reasoning_gym, prefix_credit, prefix_credit_verl, think_format, one_think_format, "
     "think_answer_format, code_format, tag_count, tag_pairs, reasoning_steps, repetition, overlong, math_cosine, "
-    "words, words_f1";
+    "words, words_f1, words_letters, prm800k, close, decimal_credit, exact_ignoring_case";
 
 /// The verifier of a name, with its default options unless the table says otherwise. Models text_verifier.
 ///
@@ -42,7 +44,7 @@ inline constexpr std::string_view verifier_names =
 /// | gsm8k, gsm8k_flexible | gsm8k_verifier of each rule |
 /// | boxed | boxed_verifier{} |
 /// | dapo, dapo_strict_box | dapo_verifier of each rule |
-/// | math, math_boxed | math_verifier of each source |
+/// | math, math_anchored, math_boxed | math_verifier of each source (math: anywhere) |
 /// | math_after_thinking | after_thinking<math_verifier> |
 /// | math_in_answer_tags | in_answer_tags<math_verifier>, the contents being the answer |
 /// | choice | choice_verifier{} |
@@ -55,7 +57,13 @@ inline constexpr std::string_view verifier_names =
 /// | repetition | repetition_penalty{} |
 /// | overlong | overlong_penalty{} |
 /// | math_cosine | cosine_shaped<math_verifier>{} |
-/// | words, words_f1 | words_verifier of each rule |
+/// | words, words_f1, words_letters | words_verifier of each rule |
+/// | prm800k | prm800k_verifier{} |
+/// | close | close_verifier{} |
+/// | decimal_credit | decimal_credit{} |
+/// | exact_ignoring_case | exact_verifier{.letters = letter_case::ignored} |
+///
+/// Programs are not run by a name alone: see with_verifier of verify/sandbox/code.hpp.
 class named_verifier {
  public:
   /// Throws std::invalid_argument that lists the names when there is none of that name.
@@ -66,12 +74,12 @@ class named_verifier {
   }
 
  private:
-  using any =
-      std::variant<exact_verifier, in_answer_tags<exact_verifier>, numeric_verifier, gsm8k_verifier, boxed_verifier,
-                   dapo_verifier, math_verifier, after_thinking<math_verifier>, in_answer_tags<math_verifier>,
-                   choice_verifier, countdown_verifier, prefix_credit, format_verifier, code_format_verifier,
-                   tag_count_verifier, tag_pair_verifier, reasoning_steps_verifier, repetition_penalty,
-                   overlong_penalty, cosine_shaped<math_verifier>, words_verifier>;
+  using any = std::variant<exact_verifier, in_answer_tags<exact_verifier>, numeric_verifier, gsm8k_verifier,
+                           boxed_verifier, dapo_verifier, math_verifier, after_thinking<math_verifier>,
+                           in_answer_tags<math_verifier>, choice_verifier, countdown_verifier, prefix_credit,
+                           format_verifier, code_format_verifier, tag_count_verifier, tag_pair_verifier,
+                           reasoning_steps_verifier, repetition_penalty, overlong_penalty, cosine_shaped<math_verifier>,
+                           words_verifier, prm800k_verifier, close_verifier, decimal_credit>;
 
   static any find(std::string_view name) {
     if (name == "exact") return exact_verifier{};
@@ -84,6 +92,7 @@ class named_verifier {
     if (name == "dapo") return dapo_verifier{};
     if (name == "dapo_strict_box") return dapo_verifier{.rule = dapo_rule::strict_box};
     if (name == "math") return math_verifier{};
+    if (name == "math_anchored") return math_verifier{.source = math_source::anchored};
     if (name == "math_boxed") return math_verifier{.source = math_source::boxed};
     if (name == "math_after_thinking") return after_thinking<math_verifier>{};
     if (name == "math_in_answer_tags") return in_answer_tags<math_verifier>{.verifier = {math_source::whole}};
@@ -104,6 +113,11 @@ class named_verifier {
     if (name == "math_cosine") return cosine_shaped<math_verifier>{};
     if (name == "words") return words_verifier{};
     if (name == "words_f1") return words_verifier{.rule = words_rule::f1};
+    if (name == "words_letters") return words_verifier{.rule = words_rule::letters};
+    if (name == "prm800k") return prm800k_verifier{};
+    if (name == "close") return close_verifier{};
+    if (name == "decimal_credit") return decimal_credit{};
+    if (name == "exact_ignoring_case") return exact_verifier{.letters = letter_case::ignored};
     throw std::invalid_argument(concat("unknown verifier \"", name, "\"; known are ", verifier_names));
   }
 

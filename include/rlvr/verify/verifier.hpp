@@ -1,7 +1,6 @@
 #pragma once
 /// What a verifier is, and the verdicts of whole batches.
 
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -35,7 +34,7 @@ void verify(const V& v, rollouts& r) {
   verdicts.reserve(r.size());
   for (std::size_t i = 0; i < r.size(); ++i) {
     verdicts.push_back(v(r.prompts[i], r.completion(i)));
-    require(!verdicts[i].scored || std::isfinite(verdicts[i].reward), "verify: the verifier gave rollout ", i,
+    require(!verdicts[i].scored || is_finite(verdicts[i].reward), "verify: the verifier gave rollout ", i,
             " of prompt ", r.prompts[i], " the reward ", verdicts[i].reward);
   }
   r.verdicts = std::move(verdicts);
