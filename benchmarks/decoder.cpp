@@ -93,7 +93,7 @@ struct fixture {
     const double head = static_cast<double>(c.vocab_size * c.hidden_size);
     const double embeddings = head * (c.tied_embeddings ? 1 : 2);
     const double matrices = static_cast<double>(policy.space().dimension()) - embeddings;
-    const double attention = 2.0 * static_cast<double>(c.layers * c.heads * c.head_dim);
+    const double attention = 2.0 * static_cast<double>(c.heads * c.head_dim);
     return 2 * (matrices * static_cast<double>(w.rows) + head * static_cast<double>(w.logit_rows) +
                 attention * static_cast<double>(w.attention_pairs));
   }

@@ -11,14 +11,13 @@
 #include <CLI/CLI.hpp>
 
 #include <rlvr/advantage/group_normalized.hpp>
-#include <rlvr/backend/decoder/config.hpp>
-#include <rlvr/backend/decoder/model_folder.hpp>
-#include <rlvr/backend/eigen/decoder.hpp>
+#include <rlvr/backend/eigen/load.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/train/grpo.hpp>
 
 #include "arithmetic_sequence.hpp"
 #include "command_line.hpp"
+#include "seed_table.hpp"
 
 namespace {
 
@@ -31,51 +30,54 @@ struct options {
                             .evaluation_group = 8,
                             .sampling = {.max_tokens = sequence::longest_completion}};
   double learning_rate = 2e-4;
-  std::size_t threads = 0;
+  bool whole = false;
+  std::size_t seeds = 1, threads = 0;
 };
 
 constexpr double bar = 0.2;
 
-void print(std::size_t rollouts, double train, const rlvr::interval& test, double entropy, double seconds) {
-  std::printf("%9zu  %6.3f  %6.3f [%5.3f, %5.3f]  %7.3f  %7.1f\n", rollouts, train, test.mean, test.low, test.high,
-              entropy, seconds);
-  std::fflush(stdout);
+/// One seed. Shows on stderr what the table gets, and returns the rollouts after which the bar was passed.
+template <class Policy>
+std::optional<std::size_t> train(Policy& policy, const sequence::task& task, const options& o,
+                                 const rlvr::grpo_options& recipe, seed_table& table) {
+  rlvr::adamw optimizer(policy.space(), {.learning_rate = o.learning_rate, .weight_decay = 0});
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<std::size_t> passed;
+  const auto look = [&](std::size_t rollouts, const rlvr::interval& test) {
+    if (!passed && test.mean > bar) passed = rollouts;
+    table.add(rollouts, test.mean);
+    std::fprintf(stderr, "seed %llu, %7zu rollouts, %5.0f s: test reward %.3f [%.3f, %.3f]\n",
+                 static_cast<unsigned long long>(recipe.seed), rollouts,
+                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), test.mean, test.low,
+                 test.high);
+  };
+  const auto result = rlvr::grpo(policy, task.train, task.test, rlvr::group_normalized{}, optimizer, recipe,
+                                 [&](const rlvr::grpo_step& s) {
+                                   if (s.held_out) look(s.rollouts, *s.held_out);
+                                 });
+  look(result.rollouts, result.held_out->moved);
+  if (result.status != rlvr::grpo_status::finished)
+    std::fprintf(stderr, "%s\n", std::string(to_string(result.status)).c_str());
+  return passed;
 }
 
 void run(const options& o) {
   const sequence::task task = sequence::load_task(o.data);
-  const rlvr::decoder::config config = rlvr::decoder::load_config(o.data);
-  rlvr::eigen::decoder<float> model(config, rlvr::decoder::load_parameters<float>(o.data, config),
-                                    {.threads = o.threads});
-  sequence::until_decided policy(model);
-  rlvr::adamw optimizer(policy.space(), {.learning_rate = o.learning_rate, .weight_decay = 0});
-  std::printf(
-      "%zu parameters, %zu training and %zu test prompts, %zu x %u rollouts a step; "
-      "the best possible test reward is %.3f\n",
-      policy.space().dimension(), task.train.prompts.size(), task.test.prompts.size(), o.recipe.batch_prompts,
-      static_cast<unsigned>(o.recipe.group_size), task.best_test_reward);
-  std::printf(" rollouts   train    test [95%% interval]    entropy  seconds\n");
-
-  const auto start = std::chrono::steady_clock::now();
-  std::optional<std::size_t> passed;
-  const auto result = rlvr::grpo(
-      policy, task.train, task.test, rlvr::group_normalized{}, optimizer, o.recipe, [&](const rlvr::grpo_step& s) {
-        if (!s.held_out) return;
-        if (!passed && s.held_out->mean > bar) passed = s.rollouts;
-        print(s.rollouts, s.reward, *s.held_out, s.entropy,
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-      });
-
-  const rlvr::comparison& test = *result.held_out;
-  std::printf("%s after %zu rollouts in %zu steps\n", std::string(to_string(result.status)).c_str(), result.rollouts,
-              result.steps);
-  std::printf("test reward %.3f [%.3f, %.3f] before, %.3f [%.3f, %.3f] after, difference %.3f [%.3f, %.3f]\n",
-              test.base.mean, test.base.low, test.base.high, test.moved.mean, test.moved.low, test.moved.high,
-              test.difference.mean, test.difference.low, test.difference.high);
-  if (passed)
-    std::printf("the test reward was above %.1f after %zu rollouts\n", bar, *passed);
-  else
-    std::printf("the test reward was not seen above %.1f before the last step\n", bar);
+  std::printf("%zu training and %zu test prompts, %zu x %u rollouts a step; the best possible test reward is %.3f\n\n",
+              task.train.prompts.size(), task.test.prompts.size(), o.recipe.batch_prompts,
+              static_cast<unsigned>(o.recipe.group_size), task.best_test_reward);
+  seed_table table;
+  std::string passed;
+  for (std::size_t i = 0; i < o.seeds; ++i) {
+    rlvr::grpo_options recipe = o.recipe;
+    recipe.seed += i;
+    auto model = rlvr::eigen::load_decoder<float>(o.data, {.threads = o.threads});
+    sequence::until_decided cut(model);
+    const auto at = o.whole ? train(model, task, o, recipe, table) : train(cut, task, o, recipe, table);
+    passed += (i > 0 ? ", " : "") + (at ? std::to_string(*at) : "never");
+  }
+  table.print();
+  std::printf("\nrollouts after which the test reward was above %.1f: %s\n", bar, passed.c_str());
 }
 
 }  // namespace
@@ -96,7 +98,9 @@ int main(int argc, char** argv) {
   app.add_option("--temperature", o.recipe.sampling.temperature, "Sampling temperature")->check(CLI::PositiveNumber);
   app.add_option("--evaluate-every", o.recipe.evaluate_every, "Steps between looks at the test prompts")
       ->check(CLI::PositiveNumber);
+  app.add_flag("--whole", o.whole, "Completions go on after their reward is decided");
   app.add_option("--seed", o.recipe.seed, "Seed of all draws");
+  app.add_option("--seeds", o.seeds, "Runs, with this seed and those that follow it")->check(CLI::PositiveNumber);
   app.add_option("--threads", o.threads, "Threads; 0: one per hardware thread. Never changes the result");
   return run_program(app, argc, argv, [&] { run(o); });
 }

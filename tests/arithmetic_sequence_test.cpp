@@ -11,6 +11,7 @@
 #include <rlvr/backend/decoder/prompts.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/train/grpo.hpp>
 

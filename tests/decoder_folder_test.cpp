@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <rlvr/backend/decoder/files.hpp>
@@ -111,6 +113,25 @@ TEST_CASE("files: a write that fails leaves the older file and nothing else") {
   CHECK(at_once == "cannot write " + file.string() + ": File too large");
   CHECK(at_close == "cannot write " + file.string() + ": File too large");
   CHECK(read_file(file) == "old");
+  CHECK(dir.entries() == 1);
+}
+
+TEST_CASE("files: written in pieces, whole or not at all") {
+  const scratch dir;
+  const fs::path file = dir.path / "f";
+  write_file(file, [](auto& put) {
+    put("ab");
+    put("");
+    put(std::string_view("\0c", 2));
+  });
+  CHECK(read_file(file) == std::string("ab\0c", 4));
+  CHECK_THROWS_AS(write_file(file,
+                             [](auto& put) {
+                               put("half");
+                               throw std::out_of_range("the source failed");
+                             }),
+                  std::out_of_range);
+  CHECK(read_file(file) == std::string("ab\0c", 4));
   CHECK(dir.entries() == 1);
 }
 

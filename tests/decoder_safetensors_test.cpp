@@ -1,11 +1,13 @@
 /// safetensors: accepts and rejects as the reference implementation, conversions, writing.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -208,6 +210,39 @@ TEST_CASE("safetensors: what is written is read back") {
   CHECK(write_safetensors({}, std::span<const float>(), storage::f32).size() % 8 == 0);
   CHECK_THROWS_AS(write_safetensors(std::span<const tensor_slot>(slots),
                                     std::span<const float>(values).first(8), storage::f32),
+                  std::invalid_argument);
+}
+
+TEST_CASE("safetensors: a file is written in pieces that do not grow with it") {
+  const std::size_t count = (std::size_t{1} << 19) + 3;
+  const std::vector<tensor_slot> slots = {{"w", {count - 2}, 0}, {"b", {2}, count - 2}};
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i);
+  for (const storage as : {storage::f32, storage::bf16}) {
+    std::string file;
+    std::size_t longest = 0, pieces = 0;
+    write_safetensors(std::span<const tensor_slot>(slots), std::span<const float>(values), as,
+                      [&](std::string_view piece) {
+                        file += piece;
+                        longest = std::max(longest, piece.size());
+                        ++pieces;
+                      });
+    CHECK(longest <= std::size_t{1} << 20);
+    CHECK(pieces == 2 + 1 + 3);  // two of the header, one of b, three of w
+    const safetensors_view view(file, "f");
+    for (const tensor_slot& s : slots) {
+      std::vector<float> out(s.size());
+      view.read(*view.find(s.name), std::span<float>(out));
+      std::size_t different = 0;
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        const float v = values[s.offset + i];
+        different += out[i] != (as == storage::f32 ? v : from_bf16(to_bf16(v)));
+      }
+      CHECK(different == 0);
+    }
+  }
+  CHECK_THROWS_AS(write_safetensors(std::span<const tensor_slot>(slots), std::span<const float>(values).first(9),
+                                    storage::f32, [](std::string_view) { FAIL("a piece before the check"); }),
                   std::invalid_argument);
 }
 

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -7,6 +9,8 @@
 #include <rlvr/backend/decoder/config.hpp>
 #include <rlvr/backend/decoder/model_folder.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
+#include <rlvr/backend/eigen/load.hpp>
+#include <rlvr/core/validate.hpp>
 
 #include "catch.hpp"
 
@@ -265,6 +269,67 @@ TEST_CASE("eigen decoder: equal prefixes are computed once", "[eigen]") {
   for (std::size_t t = 6; t < 9; ++t) c[t] = 0;
   model.accumulate_score(prompts, r, c, 1.0, g);
   CHECK(model.last_work().rows == 4 + 2);
+}
+
+TEST_CASE("eigen decoder: work is counted within each layer's window", "[eigen]") {
+  for (const char* name : {"llama", "olmo3"}) {
+    auto model = small<float>(golden()["shapes"][name], {.threads = 1});
+    ragged<token> prompts;
+    prompts.push_back(std::vector<token>{2, 3, 4, 5, 6, 2, 3});
+    rollouts r;
+    r.tokens = {7, 8, 1};
+    r.offsets.push_back(3);
+    r.prompts.push_back(0);
+    const auto pairs = [&](std::size_t rows) {
+      std::size_t sum = 0;
+      for (std::size_t l = 0; l < model.config().layers; ++l)
+        for (std::size_t row = 0; row < rows; ++row)
+          for (std::size_t key = 0; key <= row; ++key) {
+            const std::size_t window = model.config().window(l);
+            sum += window == 0 || row - key < window;
+          }
+      return sum;
+    };
+    CHECK((pairs(9) < model.config().layers * 45) == (name == std::string("olmo3")));
+    (void)model.score(prompts, r, 1.0);
+    CHECK(model.last_work().attention_pairs == pairs(9));
+    auto g = model.space().zero();
+    model.accumulate_score(prompts, r, std::vector<double>(3, 1.0), 1.0, g);
+    CHECK(model.last_work().attention_pairs == pairs(9));
+    const std::vector<sample_request> one{{0, 1, 0}};
+    CHECK(model.sample(prompts, one, {.max_tokens = 1}, random_key(1)).tokens.size() == 1);
+    CHECK(model.last_work().attention_pairs == pairs(7));
+  }
+}
+
+TEST_CASE("eigen decoder: a folder's weights become the policy's own", "[eigen]") {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::temp_directory_path() / "rlvr_eigen_load_test";
+  decoder::config c = decoder::parse_config(golden()["shapes"]["qwen3"]["config"].get<std::string>(), "golden");
+  const std::vector<double> wide = formula_parameters(c);
+  const std::vector<float> theta(wide.begin(), wide.end());
+  fs::create_directories(folder);
+  decoder::write_file(folder / "config.json", decoder::config_json(c));
+  const auto slots = decoder::layout(c);
+  decoder::write_file(folder / "model.safetensors",
+                      decoder::write_safetensors(std::span<const tensor_slot>(slots), std::span<const float>(theta),
+                                                 decoder::storage::f32));
+  const auto single = eigen::load_decoder(folder);
+  const auto twice = eigen::load_decoder<double>(folder, {.threads = 1});
+  CHECK(single.config() == c);
+  REQUIRE(static_cast<std::size_t>(single.parameters().size()) == theta.size());
+  CHECK(std::equal(theta.begin(), theta.end(), single.parameters().data()));
+  CHECK(std::equal(theta.begin(), theta.end(), twice.parameters().data()));
+  decoder::write_file(folder / "model.safetensors", "damaged");
+  CHECK_THROWS_AS(eigen::load_decoder(folder), decoder::file_error);
+  fs::remove_all(folder);
+
+  auto own = eigen::space<float>(slots).zero();
+  const float* const at = own.data();
+  const eigen::decoder<float> moved(c, std::move(own), {.threads = 1});
+  CHECK(moved.parameters().data() == at);
+  CHECK_THROWS_WITH(eigen::decoder<float>(c, eigen::space<float>::vector(3)),
+                    "eigen::decoder: 3 parameters, expected " + std::to_string(theta.size()));
 }
 
 TEST_CASE("eigen decoder: samples follow the exact distribution", "[eigen]") {

@@ -12,6 +12,7 @@
 #include <rlvr/advantage/centred.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/sgd.hpp>
 #include <rlvr/train/grpo.hpp>

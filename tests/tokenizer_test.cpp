@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <rlvr/backend/decoder/chat_template.hpp>
+#include <rlvr/backend/decoder/files.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/tokenizer/bpe.hpp>
 #include <rlvr/tokenizer/folder.hpp>
@@ -423,6 +424,31 @@ TEST_CASE("chat templates") {
   CHECK(chat_template_named("r1-distill-qwen") == r1_distill_qwen);
   CHECK_THROWS_WITH(chat_template_named("llama"),
                     "chat_template_named: \"llama\" is not one of " + std::string(chat_template_names));
+}
+
+// What chat_template_golden.py got from Jinja and the published templates; the same script with 20,000 random
+// conversations found no difference either.
+TEST_CASE("chat templates: the published Jinja templates say the same") {
+  using namespace rlvr::decoder;
+  const json golden = json::parse(rlvr::decoder::read_file(RLVR_SOURCE_DIR "/tests/golden/chat_template_golden.json"));
+  const json& conversations = golden.at("conversations");
+  REQUIRE(conversations.size() >= 40);
+  REQUIRE(golden.at("rendered").size() == 4);
+  for (const auto& [name, rendered] : golden.at("rendered").items()) {
+    REQUIRE(rendered.size() == conversations.size());
+    for (std::size_t i = 0; i < conversations.size(); ++i) {
+      std::vector<chat_message> messages;
+      for (const json& m : conversations[i]) {
+        const auto text = m.get<std::string>();
+        const chat_role role = text[0] == 's'   ? chat_role::system
+                               : text[0] == 'u' ? chat_role::user
+                                                : chat_role::assistant;
+        messages.push_back({role, text.substr(2)});
+      }
+      CAPTURE(name, conversations[i].dump());
+      CHECK(chat_prompt(chat_template_named(name), messages) == rendered[i].get<std::string>());
+    }
+  }
 }
 
 TEST_CASE("folder tokenizer: either kind, with its files") {

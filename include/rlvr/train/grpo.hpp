@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <rlvr/advantage/advantage_estimator.hpp>
+#include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
@@ -29,9 +30,11 @@ concept learner = sampler<P> && differentiable<P>;
 ///
 ///     g = 1/B sum_i A_i grad log pi(y_i | x_i)      over the B = batch_prompts G rollouts of the step,
 ///
-/// shortened to max_gradient_norm. One update per batch, so importance ratios are 1 and nothing is clipped by ratio;
-/// the sum over the tokens of a rollout is not divided by its length, a bias of the original (Liu et al. 2025, section
-/// 3.1). The advantage decides the variant: group_normalized is GRPO, centred is Dr. GRPO.
+/// shortened to max_gradient_norm. One update per batch, so all importance ratios pi_theta / pi_old are 1, where PPO's
+/// clipped surrogate has this very gradient; clipping enters with ratios other than 1, when a batch is used for several
+/// updates or the rollouts come from older parameters, and is not done here. The sum over the tokens of a rollout is
+/// not divided by its length, a bias of the original (Liu et al. 2025, section 3.1). The advantage decides the variant:
+/// group_normalized is GRPO, centred is Dr. GRPO.
 ///
 /// Every evaluate_every steps, and after the last, held-out prompts are sampled, always with the same draws: their
 /// rewards are comparable from step to step, and the first and the last are compared prompt by prompt. `record` is
@@ -43,9 +46,9 @@ concept learner = sampler<P> && differentiable<P>;
 /// were before the run, bit for bit. The optimizer's state has advanced either way; with one that has, a run goes on
 /// from it.
 ///
-/// Memory: two parameter vectors besides the optimizer's and the
-/// gradient. Throws std::invalid_argument for options out of range, a batch larger than the training set, no held-out
-/// prompts though evaluate_every > 0; whatever policy, verifier, optimizer and record throw.
+/// Memory: two parameter vectors besides the optimizer's and the gradient. Throws std::invalid_argument for options out
+/// of range, a batch larger than the training set, no held-out prompts though evaluate_every > 0; whatever policy,
+/// verifier, optimizer and record throw.
 /// Source: Shao et al. 2024, arXiv 2402.03300, algorithm 1, with one update per batch and without the KL term.
 template <learner P, rollout_verifier V, advantage_estimator A, optimizer<space_t<P>> O, class Record = ignore_steps>
 grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& held_out, const A& advantage, O& optimizer,

@@ -39,9 +39,34 @@ struct chat_message {
   std::string content;
 };
 
+namespace detail {
+
+inline std::string_view strip_newlines(std::string_view text) {
+  while (text.starts_with('\n')) text.remove_prefix(1);
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  return text;
+}
+
+/// What qwen3 shows of an earlier answer: what stands behind the last </think>, and before it, when the answer belongs
+/// to the question that is being worked on, the thoughts before the first </think>.
+inline std::string qwen3_answer(std::string_view content, bool keeps_thoughts) {
+  constexpr std::string_view open = "<think>", close = "</think>";
+  const std::size_t last = content.rfind(close);
+  if (last == content.npos) return std::string(content);
+  std::string_view thoughts = content.substr(0, content.find(close)), answer = content.substr(last + close.size());
+  if (const std::size_t at = thoughts.rfind(open); at != thoughts.npos) thoughts.remove_prefix(at + open.size());
+  thoughts = strip_newlines(thoughts);
+  while (answer.starts_with('\n')) answer.remove_prefix(1);
+  if (!keeps_thoughts || thoughts.empty()) return std::string(answer);
+  return concat("<think>\n", thoughts, "\n</think>\n\n", answer);
+}
+
+}  // namespace detail
+
 /// The text of a conversation up to where the assistant answers, special tokens written out. A system message may
 /// only come first. The thoughts of earlier answers (all up to the last </think>) are left out, as the templates of
-/// qwen3 and r1_distill_qwen do. With `none` the contents are put together.
+/// qwen3 and r1_distill_qwen do; qwen3 keeps them since the last user's message that is not a <tool_response>. With
+/// `none` the contents are put together. Tools and their calls are not rendered.
 /// Throws std::invalid_argument when the last message is not the user's, or a system message is not the first.
 /// Source: the chat_template fields of the published tokenizer_config.json files.
 inline std::string chat_prompt(chat_template how, std::span<const chat_message> messages) {
@@ -57,21 +82,31 @@ inline std::string chat_prompt(chat_template how, std::span<const chat_message> 
   if (how == r1_distill_qwen) out += "<｜begin▁of▁sentence｜>";
   if (how == qwen2_5 && messages.front().role != chat_role::system)
     say("system", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
-  for (const chat_message& m : messages) {
-    std::string_view content = m.content;
-    if (m.role == chat_role::assistant && how != none && how != qwen2_5)
-      if (const std::size_t thought = content.rfind("</think>"); thought != content.npos) {
-        content.remove_prefix(thought + std::string_view("</think>").size());
-        while (how != r1_distill_qwen && content.starts_with('\n')) content.remove_prefix(1);
-      }
+  const bool is_qwen3 = how == qwen3 || how == qwen3_no_thinking;
+  std::size_t question = messages.size() - 1;  // the last one that no tool has put
+  for (std::size_t i = messages.size(); i-- > 0 && is_qwen3;) {
+    const std::string_view content = messages[i].content;
+    if (messages[i].role == chat_role::user &&
+        !(content.starts_with("<tool_response>") && content.ends_with("</tool_response>"))) {
+      question = i;
+      break;
+    }
+  }
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const chat_message& m = messages[i];
     if (how == none) {
-      out += content;
+      out += m.content;
     } else if (how != r1_distill_qwen) {
-      say(m.role == chat_role::system ? "system" : m.role == chat_role::user ? "user" : "assistant", content);
+      say(m.role == chat_role::system ? "system" : m.role == chat_role::user ? "user" : "assistant",
+          is_qwen3 && m.role == chat_role::assistant ? detail::qwen3_answer(m.content, i > question) : m.content);
+    } else if (m.role == chat_role::assistant) {
+      const std::size_t thought = m.content.rfind("</think>");
+      out += "<｜Assistant｜>";
+      out += thought == m.content.npos ? m.content : m.content.substr(thought + std::string_view("</think>").size());
+      out += "<｜end▁of▁sentence｜>";
     } else {
-      if (m.role != chat_role::system) out += m.role == chat_role::user ? "<｜User｜>" : "<｜Assistant｜>";
-      out += content;
-      if (m.role == chat_role::assistant) out += "<｜end▁of▁sentence｜>";
+      if (m.role == chat_role::user) out += "<｜User｜>";
+      out += m.content;
     }
   }
   if (how == r1_distill_qwen) return out + "<｜Assistant｜><think>\n";

@@ -2,6 +2,7 @@
 /// Files and folders that are there whole or not at all: written aside, then renamed.
 
 #include <cerrno>
+#include <concepts>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -24,6 +25,15 @@ using file_handle = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
 [[noreturn]] inline void fail_io(std::string_view what, const std::filesystem::path& path, int error) {
   throw file_error(concat("cannot ", what, " ", path.string(), ": ", std::generic_category().message(error)));
 }
+
+/// Appends to a file; throws file_error naming the path that the file will have.
+struct file_sink {
+  std::FILE* file;
+  const std::filesystem::path& path;
+  void operator()(std::string_view bytes) const {
+    if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size()) fail_io("write", path, errno);
+  }
+};
 
 /// A sibling of `path` that `create` could create.
 /// create returns 0, or an errno; EEXIST asks for another name.
@@ -55,25 +65,32 @@ inline std::string read_file(const std::filesystem::path& path) {
 }
 
 /// Replaces or creates a file: written beside it under another name, then renamed, so that nobody ever sees
-/// half of it. Throws file_error naming the path when that fails; an older file is then still there.
-inline void write_file(const std::filesystem::path& path, std::string_view bytes) {
+/// half of it. fill(put) calls put(std::string_view) with one piece of the file after the other.
+/// Throws file_error naming the path when that fails, and whatever fill throws; an older file is then still there.
+template <class Fill>
+  requires std::invocable<Fill&, detail::file_sink&>
+void write_file(const std::filesystem::path& path, Fill fill) {
   detail::file_handle file(nullptr, &std::fclose);
   const std::filesystem::path aside = detail::create_sibling(path, [&](const std::filesystem::path& name) {
     file.reset(std::fopen(name.c_str(), "wbx"));
     return file ? 0 : errno;
   });
-  bool ok = std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
-  int error = errno;
-  if (std::fclose(file.release()) != 0 && ok) {  // buffered bytes may fail only here
-    ok = false;
-    error = errno;
+  std::error_code renamed, ignored;
+  try {
+    detail::file_sink put{file.get(), path};
+    fill(put);
+    if (std::fclose(file.release()) != 0) detail::fail_io("write", path, errno);  // buffered bytes may fail only here
+    std::filesystem::rename(aside, path, renamed);
+    if (renamed) detail::fail_io("write", path, renamed.value());
+  } catch (...) {
+    std::filesystem::remove(aside, ignored);
+    throw;
   }
-  std::error_code renamed;
-  if (ok) std::filesystem::rename(aside, path, renamed);
-  if (ok && !renamed) return;
-  std::error_code ignored;
-  std::filesystem::remove(aside, ignored);
-  detail::fail_io("write", path, ok ? renamed.value() : error);
+}
+
+/// The same for a file that is in memory.
+inline void write_file(const std::filesystem::path& path, std::string_view bytes) {
+  write_file(path, [bytes](auto& put) { put(bytes); });
 }
 
 /// An output folder that appears whole or not at all: fill path(), then commit().

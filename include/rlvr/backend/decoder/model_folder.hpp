@@ -98,8 +98,9 @@ void write_model(const std::filesystem::path& folder, const config& c, const Tok
   require(tokenizer.size() <= c.vocab_size, "write_model: the tokenizer has ", tokenizer.size(),
           " tokens, but vocab_size is ", c.vocab_size);
   write_file(folder / "config.json", config_json(c, as == storage::f32 ? "float32" : "bfloat16"));
-  write_file(folder / "model.safetensors",
-             write_safetensors(std::span<const tensor_slot>(slots), parameters, as));
+  write_file(folder / "model.safetensors", [&](auto& put) {
+    write_safetensors(std::span<const tensor_slot>(slots), parameters, as, put);
+  });
   write_tokenizer(folder, tokenizer, c);
 }
 

@@ -39,9 +39,10 @@ inline void add_sources(tensor_sources& to, const safetensors_view& file, std::s
   for (const stored_tensor& t : file.tensors()) to[t.name] = {&file, &t, origin};
 }
 
-/// Copies tensors into layout order. `origin` names the whole in messages.
-template <std::floating_point T>
-std::vector<T> copy_parameters(const tensor_sources& sources, const config& c, std::string_view origin) {
+/// Copies tensors in layout order to room(n), a std::span of n numbers; asked for after all checks but that of tied
+/// embeddings, so that a config alone allocates nothing. `origin` names the whole in messages.
+template <class Room>
+void copy_parameters(const tensor_sources& sources, const config& c, std::string_view origin, Room&& room) {
   const std::vector<tensor_slot> slots = layout(c);
   const auto shape_text = [](const std::vector<std::size_t>& shape) {
     std::string out = "[";
@@ -70,19 +71,27 @@ std::vector<T> copy_parameters(const tensor_sources& sources, const config& c, s
       throw input_error(
           concat(source.origin, ": tensor ", name, " is not part of a ", c.model_type, " model with this config.json"));
 
-  std::vector<T> parameters(parameter_count(slots));  // after the checks: the files are that large
+  const auto parameters = room(parameter_count(slots));
   for (const tensor_slot& slot : slots) {
     const tensor_source& s = sources.find(slot.name)->second;
-    s.file->read(*s.tensor, std::span<T>(parameters).subspan(slot.offset, slot.size()));
+    s.file->read(*s.tensor, parameters.subspan(slot.offset, slot.size()));
   }
   if (head != sources.end()) {
-    std::vector<T> copy(head->second.tensor->size());
-    head->second.file->read(*head->second.tensor, std::span<T>(copy));
+    std::vector<typename decltype(parameters)::value_type> copy(head->second.tensor->size());
+    head->second.file->read(*head->second.tensor, std::span(copy));
     if (!std::equal(copy.begin(), copy.end(), parameters.begin()))
       throw input_error(concat(head->second.origin,
                                ": lm_head.weight differs from model.embed_tokens.weight, but config.json ties them"));
   }
-  return parameters;
+}
+
+/// room for copy_parameters in a vector.
+template <std::floating_point T>
+auto room_in(std::vector<T>& out) {
+  return [&out](std::size_t count) {
+    out.resize(count);
+    return std::span<T>(out);
+  };
 }
 
 }  // namespace detail
@@ -97,7 +106,9 @@ std::vector<T> parse_parameters(std::span<const char> file, const config& c, con
   const safetensors_view view(file, origin);
   detail::tensor_sources sources;
   detail::add_sources(sources, view, origin);
-  return detail::copy_parameters<T>(sources, c, origin);
+  std::vector<T> out;
+  detail::copy_parameters(sources, c, origin, detail::room_in(out));
+  return out;
 }
 
 /// Which file holds which tensor: the weight_map of a model.safetensors.index.json. `origin` names it in messages.
@@ -119,14 +130,21 @@ inline std::map<std::string, std::string> parse_index(std::string_view text, con
   return out;
 }
 
-/// The parameters in a folder: model.safetensors, or the files that model.safetensors.index.json names. Each of those
-/// must hold exactly the tensors that the index says. The files are mapped, so that only the result takes memory.
+/// Copies the parameters in a folder, those of model.safetensors or of the files that model.safetensors.index.json
+/// names, in layout order to room(n), a std::span of n numbers, which is asked for once, after the files' tensors were
+/// checked. Each file must hold exactly the tensors that the index says. The files are mapped: they take no memory.
 /// Throws as parse_parameters, and input_error when a file is missing or does not hold what the index says.
-template <std::floating_point T = float>
-std::vector<T> load_parameters(const std::filesystem::path& folder, const config& c) {
+template <std::invocable<std::size_t> Room>
+void load_parameters(const std::filesystem::path& folder, const config& c, Room&& room) {
   const std::filesystem::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-  if (std::filesystem::exists(single) || !std::filesystem::exists(index))
-    return parse_parameters<T>(mapped_file(single).bytes(), c, single.string());
+  detail::tensor_sources sources;
+  if (std::filesystem::exists(single) || !std::filesystem::exists(index)) {
+    const mapped_file file(single);
+    const std::string origin = single.string();
+    const safetensors_view view(file.bytes(), origin);
+    detail::add_sources(sources, view, origin);
+    return detail::copy_parameters(sources, c, origin, room);
+  }
 
   struct part {
     mapped_file file;
@@ -142,7 +160,6 @@ std::vector<T> load_parameters(const std::filesystem::path& folder, const config
       throw input_error(
           concat(p.origin, ": no tensor ", tensor, ", which ", index.filename().string(), " expects there"));
   }
-  detail::tensor_sources sources;
   for (const auto& [file, p] : parts) {
     for (const stored_tensor& t : p.view.tensors())
       if (const auto said = file_of.find(t.name); said == file_of.end() || said->second != file)
@@ -150,7 +167,15 @@ std::vector<T> load_parameters(const std::filesystem::path& folder, const config
             concat(p.origin, ": tensor ", t.name, " is not there according to ", index.filename().string()));
     detail::add_sources(sources, p.view, p.origin);
   }
-  return detail::copy_parameters<T>(sources, c, index.string());
+  detail::copy_parameters(sources, c, index.string(), room);
+}
+
+/// The same as a vector.
+template <std::floating_point T = float>
+std::vector<T> load_parameters(const std::filesystem::path& folder, const config& c) {
+  std::vector<T> out;
+  load_parameters(folder, c, detail::room_in(out));
+  return out;
 }
 
 }  // namespace rlvr::decoder

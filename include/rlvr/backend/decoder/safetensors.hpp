@@ -225,12 +225,12 @@ class safetensors_view {
 /// The element type that parameters are written in.
 enum class storage { f32, bf16 };
 
-/// The bytes of a safetensors file that holds the parameters under the names of their slots, rounded to
-/// nearest even. slots cover parameters without gaps. The tensors lie in the order of their names and the
-/// data begins at a multiple of 8 bytes, as other writers do it. Throws std::invalid_argument when a slot
-/// goes past the parameters.
-template <std::floating_point T>
-std::string write_safetensors(std::span<const tensor_slot> slots, std::span<const T> parameters, storage as) {
+/// Calls put(std::string_view) with one piece after the other of a safetensors file that holds the parameters under the
+/// names of their slots, rounded to nearest even. slots cover parameters without gaps. The tensors lie in the order of
+/// their names and the data begins at a multiple of 8 bytes, as other writers do it. Memory: one piece, 1 MiB.
+/// Throws std::invalid_argument, before the first piece, when a slot goes past the parameters; whatever put throws.
+template <std::floating_point T, std::invocable<std::string_view> Put>
+void write_safetensors(std::span<const tensor_slot> slots, std::span<const T> parameters, storage as, Put&& put) {
   std::vector<const tensor_slot*> sorted;
   for (const tensor_slot& s : slots) {
     require(s.offset + s.size() <= parameters.size(), "write_safetensors: tensor ", s.name, " ends at ",
@@ -251,23 +251,29 @@ std::string write_safetensors(std::span<const tensor_slot> slots, std::span<cons
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = text.size();
-  std::string out(sizeof length + text.size() + end, '\0');
-  char* to = out.data();
-  const auto put = [&to](const void* bytes, std::size_t count) {
-    std::memcpy(to, bytes, count);
-    to += count;
-  };
-  put(&length, sizeof length);
-  put(text.data(), text.size());
+  std::string piece(sizeof length, '\0');
+  std::memcpy(piece.data(), &length, sizeof length);
+  put(piece);
+  put(text);
+  constexpr std::size_t most = std::size_t{1} << 18;  // elements of a piece
   for (const tensor_slot* s : sorted)
-    for (const T v : parameters.subspan(s->offset, s->size())) {
-      const auto single = static_cast<float>(v);
-      const std::uint16_t half = to_bf16(single);
-      if (as == storage::f32)
-        put(&single, sizeof single);
-      else
-        put(&half, sizeof half);
+    for (std::size_t done = 0; done < s->size(); done += most) {
+      const std::span<const T> values = parameters.subspan(s->offset + done, std::min(most, s->size() - done));
+      piece.resize(values.size() * width);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto single = static_cast<float>(values[i]);
+        const std::uint16_t half = to_bf16(single);
+        std::memcpy(piece.data() + i * width, as == storage::f32 ? static_cast<const void*>(&single) : &half, width);
+      }
+      put(piece);
     }
+}
+
+/// The same as one string.
+template <std::floating_point T>
+std::string write_safetensors(std::span<const tensor_slot> slots, std::span<const T> parameters, storage as) {
+  std::string out;
+  write_safetensors(slots, parameters, as, [&out](std::string_view piece) { out += piece; });
   return out;
 }
 

@@ -20,6 +20,8 @@
 #include <rlvr/backend/eigen/transformer.hpp>
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 
 namespace rlvr::eigen {
 
@@ -39,10 +41,18 @@ class decoder {
  public:
   using vector = typename eigen::space<T>::vector;
 
-  /// parameters: in the order of rlvr::decoder::layout(config).
+  /// parameters: in the order of rlvr::decoder::layout(config). They are copied.
   /// Throws std::invalid_argument when their number is wrong.
   template <class Scalar>
   decoder(rlvr::decoder::config config, const std::vector<Scalar>& parameters, decoder_options options = {})
+      : decoder(std::move(config),
+                vector(Eigen::Map<const Eigen::Matrix<Scalar, Eigen::Dynamic, 1>>(parameters.data(),
+                                                                                  as_index(parameters.size()))
+                           .template cast<T>()),
+                options) {}
+
+  /// The same for a vector that becomes the policy's own: a model that nearly fills the memory is there once.
+  decoder(rlvr::decoder::config config, vector&& parameters, decoder_options options = {})
       : config_(std::move(config)),
         options_(options),
         shape_(config_),
@@ -51,12 +61,11 @@ class decoder {
         samplers_(pool_.size()),
         chunks_(pool_.size()),
         ends_(config_.vocab_size, 0) {
-    require(parameters.size() == space_.dimension(), "eigen::decoder: ", parameters.size(), " parameters, expected ",
-            space_.dimension());
+    require(as_index(space_.dimension()) == parameters.size(), "eigen::decoder: ", parameters.size(),
+            " parameters, expected ", space_.dimension());
     require(options.chunk_tokens > 0, "eigen::decoder: chunk_tokens is 0");
     require(options.slice_rollouts > 0, "eigen::decoder: slice_rollouts is 0");
-    theta_ = Eigen::Map<const Eigen::Matrix<Scalar, Eigen::Dynamic, 1>>(parameters.data(), as_index(parameters.size()))
-                 .template cast<T>();
+    theta_ = std::move(parameters);
     rope_.emplace_back(rlvr::decoder::rope_frequencies(config_.rope, config_.rope_theta, config_.head_dim),
                        config_.rope.attention_factor);
     if (std::any_of(shape_.layers.begin(), shape_.layers.end(), [](const layer_offsets& l) { return l.rope == 1; }))
@@ -123,7 +132,7 @@ class decoder {
     work_ = {};
     for (const work_count& w : work) work_ += w;
     rollouts out;
-    for (const rollouts& r : results) out.append(r);
+    for (const rollouts& r : results) append(out, r);
     return out;
   }
 
@@ -133,7 +142,7 @@ class decoder {
     std::vector<work_count> work(pool_.size());
     pool_.parallel_for(chunk_of.size() - 1, [&](std::size_t k, std::size_t worker) {
       rollout_chunk<T>& c = chunks_[worker];
-      c.build(prompts, r, {}, active_, chunk_of[k], chunk_of[k + 1]);
+      c.build(shape_, prompts, r, {}, active_, chunk_of[k], chunk_of[k + 1]);
       c.score(network(), static_cast<T>(1.0 / temperature));
       std::size_t e = 0;
       for (std::size_t i = chunk_of[k]; i < chunk_of[k + 1]; ++i)
@@ -164,7 +173,7 @@ class decoder {
     pool_.parallel_for(chunk_of.size() - 1, [&](std::size_t k, std::size_t worker) {
       rollout_chunk<T>& c = chunks_[worker];
       try {
-        c.build(prompts, r, coefficients, active_, chunk_of[k], chunk_of[k + 1]);
+        c.build(shape_, prompts, r, coefficients, active_, chunk_of[k], chunk_of[k + 1]);
         c.differentiate(network(), static_cast<T>(1.0 / temperature), static_cast<std::size_t>(theta_.size()));
         sum.add(k, c.gradient);
       } catch (...) {

@@ -10,6 +10,7 @@
 #include <rlvr/backend/decoder/token_tree.hpp>
 #include <rlvr/backend/eigen/kernels.hpp>
 #include <rlvr/backend/eigen/transformer.hpp>
+#include <rlvr/core/ragged.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr::eigen {
@@ -24,8 +25,9 @@ class rollout_chunk {
   std::vector<T> gradient;
   work_count work;
 
-  void build(const ragged<token>& prompts, const rollouts& r, std::span<const double> coefficients,
-             std::span<const std::size_t> active, std::size_t begin, std::size_t end) {
+  void build(const decoder_shape& shape, const ragged<token>& prompts, const rollouts& r,
+             std::span<const double> coefficients, std::span<const std::size_t> active, std::size_t begin,
+             std::size_t end) {
     tree_.clear();
     path_edges.clear();
     std::int32_t row = rlvr::decoder::token_tree::none;
@@ -45,7 +47,8 @@ class rollout_chunk {
           break;
         }
     work = {tree_.rows(), sources_.size(), 0};
-    for (std::size_t i = 0; i < tree_.rows(); ++i) work.attention_pairs += tree_.path(i).size();
+    for (std::size_t i = 0; i < tree_.rows(); ++i)
+      work.attention_pairs += shape.attention_pairs(tree_.path(i).size());
   }
 
   void score(const transformer<T>& net, T inverse_temperature) {

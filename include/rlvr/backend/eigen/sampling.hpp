@@ -11,6 +11,7 @@
 #include <rlvr/backend/decoder/token_tree.hpp>
 #include <rlvr/backend/eigen/kernels.hpp>
 #include <rlvr/backend/eigen/transformer.hpp>
+#include <rlvr/core/ragged.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/core/rollouts.hpp>
 
@@ -126,7 +127,7 @@ class slice_sampler {
     }
     cached_ = total;
     work.rows += rows;
-    for (std::size_t r = 0; r < rows; ++r) work.attention_pairs += path(r).size();
+    for (std::size_t r = 0; r < rows; ++r) work.attention_pairs += s.attention_pairs(path(r).size());
   }
 
   /// One token for every member, in the order of members_.

@@ -78,10 +78,22 @@ struct decoder_shape {
                    .rope = c.scales_rope(i) ? std::size_t{0} : std::size_t{1}};
     }
   }
+
+  /// Of `positions` up to a row, those that layer l sees, the latest.
+  std::size_t visible(std::size_t l, std::size_t positions) const {
+    const std::size_t window = layers[l].window;
+    return window == 0 || positions <= window ? positions : window;
+  }
+  /// The keys of a row with so many positions, in all layers together.
+  std::size_t attention_pairs(std::size_t positions) const {
+    std::size_t sum = 0;
+    for (std::size_t l = 0; l < layers.size(); ++l) sum += visible(l, positions);
+    return sum;
+  }
 };
 
-/// Rows that went through the layers and through the output matrix, and (row, key) pairs of attention: what the
-/// flops of a pass are counted from.
+/// Rows that went through the layers and through the output matrix, and (row, key) pairs of attention in all layers
+/// together, each within its window: what the flops of a pass are counted from.
 struct work_count {
   std::size_t rows = 0, logit_rows = 0, attention_pairs = 0;
   work_count& operator+=(const work_count& o) {
@@ -153,7 +165,7 @@ class transformer {
     T* log_sum = a.log_sum.resize(rows * s_.heads);
     with_head_dim(s_.head_dim, [&](auto dim) {
       for (std::size_t r = 0; r < rows; ++r) {
-        const std::span<const std::int32_t> keys = visible(l, path(r));
+        const std::span<const std::int32_t> keys = path(r).last(s_.visible(l, path(r).size()));
         if (scores.size() < padded_lanes(keys.size())) scores.resize(2 * padded_lanes(keys.size()));
         for (std::size_t h = 0; h < s_.heads; ++h) {
           const std::size_t at = h / group * s_.head_dim;
@@ -283,11 +295,6 @@ class transformer {
     return s_.post_norm ? x.data() : normed.data();
   }
 
-  std::span<const std::int32_t> visible(std::size_t l, std::span<const std::int32_t> path) const {
-    const std::size_t window = s_.layers[l].window;
-    return window == 0 || path.size() <= window ? path : path.last(window);
-  }
-
   /// The norms of queries and keys: their number, and f(n, first coordinate, width, offset of the weight) for each.
   std::size_t qk_norms() const { return s_.post_norm ? 2 : s_.heads + s_.kv_heads; }
   template <class F>
@@ -323,7 +330,7 @@ class transformer {
     const std::size_t group = s_.heads / s_.kv_heads;
     with_head_dim(s_.head_dim, [&](auto dim) {
       for (std::size_t r = 0; r < rows; ++r) {
-        const std::span<const std::int32_t> keys = visible(l, path(r));
+        const std::span<const std::int32_t> keys = path(r).last(s_.visible(l, path(r).size()));
         if (scores.size() < padded_lanes(keys.size())) scores.resize(2 * padded_lanes(keys.size()));
         for (std::size_t h = 0; h < s_.heads; ++h) {
           const std::size_t q = r * s_.qkv_width + h * s_.head_dim, out = r * s_.q_width + h * s_.head_dim;
