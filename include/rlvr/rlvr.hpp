@@ -4,6 +4,12 @@
 #include <rlvr/advantage/advantage_estimator.hpp>
 #include <rlvr/advantage/centred.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
+#include <rlvr/allocate/allocator.hpp>
+#include <rlvr/allocate/capability.hpp>
+#include <rlvr/allocate/gradient_variance.hpp>
+#include <rlvr/allocate/knapsack.hpp>
+#include <rlvr/allocate/spend.hpp>
+#include <rlvr/allocate/uniform.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/backend/tabular/space.hpp>
 #include <rlvr/core/error.hpp>
@@ -28,8 +34,12 @@
 #include <rlvr/diagnose/interval.hpp>
 #include <rlvr/diagnose/part_cosine.hpp>
 #include <rlvr/diagnose/pass_at_k.hpp>
+#include <rlvr/diagnose/sample_complexity.hpp>
 #include <rlvr/diagnose/student_t.hpp>
 #include <rlvr/diagnose/subset_cosine.hpp>
+#include <rlvr/gradient/gradient_variance.hpp>
+#include <rlvr/gradient/importance_sampling.hpp>
+#include <rlvr/gradient/prompt_norms.hpp>
 #include <rlvr/gradient/subset_gradients.hpp>
 #include <rlvr/gradient/sum_accumulator.hpp>
 #include <rlvr/objective/reinforce.hpp>
@@ -49,6 +59,7 @@
 #include <rlvr/select/categories.hpp>
 #include <rlvr/select/decay.hpp>
 #include <rlvr/select/dopr.hpp>
+#include <rlvr/select/down_sample.hpp>
 #include <rlvr/select/draw.hpp>
 #include <rlvr/select/filter.hpp>
 #include <rlvr/select/gain_trackers.hpp>

@@ -34,11 +34,16 @@ class sum_accumulator {
     count_ += count;
   }
 
+  /// Adds a sum of weighted scores that stands by itself, of `count` rollouts. O(dimension).
+  void add(const S& space, const vector_t<S>& sum, std::size_t count) {
+    space.axpy(1.0, sum, sum_);
+    count_ += count;
+  }
+
   /// Adds another sum. Throws std::invalid_argument when it is this one.
   void merge(const S& space, const sum_accumulator& other) {
     require(this != &other, "sum_accumulator: merge with itself");
-    space.axpy(1.0, other.sum_, sum_);
-    count_ += other.count_;
+    add(space, other.sum_, other.count_);
   }
 
   const vector_t<S>& sum() const { return sum_; }
