@@ -2,8 +2,27 @@
 /// Everything that needs only the standard library, the law suites for tests excepted.
 
 #include <rlvr/advantage/advantage_estimator.hpp>
+#include <rlvr/advantage/beta_normalized.hpp>
+#include <rlvr/advantage/by_outcome.hpp>
 #include <rlvr/advantage/centred.hpp>
+#include <rlvr/advantage/component_normalized.hpp>
+#include <rlvr/advantage/deviation.hpp>
+#include <rlvr/advantage/entropy_shaped.hpp>
+#include <rlvr/advantage/gae.hpp>
+#include <rlvr/advantage/greedy_baseline.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
+#include <rlvr/advantage/length_weighted.hpp>
+#include <rlvr/advantage/mean_normalized.hpp>
+#include <rlvr/advantage/normalizer.hpp>
+#include <rlvr/advantage/pass_at_k_normalized.hpp>
+#include <rlvr/advantage/rank_based.hpp>
+#include <rlvr/advantage/risk_advantages.hpp>
+#include <rlvr/advantage/signal_scaled.hpp>
+#include <rlvr/advantage/token_rewards.hpp>
+#include <rlvr/advantage/top_gap.hpp>
+#include <rlvr/advantage/tracked_baseline.hpp>
+#include <rlvr/advantage/virtual_reward.hpp>
+#include <rlvr/advantage/whitening.hpp>
 #include <rlvr/allocate/allocator.hpp>
 #include <rlvr/allocate/capability.hpp>
 #include <rlvr/allocate/gradient_variance.hpp>
@@ -28,10 +47,12 @@
 #include <rlvr/core/validate.hpp>
 #include <rlvr/core/vector_space.hpp>
 #include <rlvr/core/verdict.hpp>
+#include <rlvr/diagnose/average.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
 #include <rlvr/diagnose/interval.hpp>
+#include <rlvr/diagnose/majority.hpp>
 #include <rlvr/diagnose/part_cosine.hpp>
 #include <rlvr/diagnose/pass_at_k.hpp>
 #include <rlvr/diagnose/sample_complexity.hpp>
