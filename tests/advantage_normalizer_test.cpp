@@ -200,7 +200,7 @@ TEST_CASE("normalizer: bad input is named", "[advantage]") {
   CHECK_THROWS_AS(one_group(batch_normalized(), {1e200, -1e200}), std::invalid_argument);
 }
 
-TEST_CASE("whiten equals its formula; weights count observations", "[advantage]") {
+TEST_CASE("whiten equals its formula and weights count observations", "[advantage]") {
   const deviation d{.ddof = 1, .epsilon = 0.25, .place = epsilon_place::beside_variance};
   std::vector<double> x{1, not_a_number, 4, 2, 2};
   const std::vector<std::uint8_t> mask{1, 0, 1, 1, 1};

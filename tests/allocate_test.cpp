@@ -486,7 +486,7 @@ TEST_CASE("capability: two prompts, every budget") {
   }
 }
 
-TEST_CASE("capability: failing exploits, succeeding explores; no history is 1/2") {
+TEST_CASE("capability: failing exploits, succeeding explores, no history is 1/2") {
   const std::vector<count_range> ranges{{2, 128}};
   const auto beliefs = beliefs_of({0.15, 0.5, 0.85});
   capability_allocation failing, succeeding;

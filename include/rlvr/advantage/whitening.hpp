@@ -58,7 +58,7 @@ void whiten(std::span<double> values, std::span<const W> weights,
   bool differ = false, sound = true;
   for (std::size_t i = 0; i < n; ++i) {
     differ |= value(i) != 0;
-    sound &= weights[i] >= W{};
+    if constexpr (std::is_signed_v<W>) sound &= weights[i] >= W{};
   }
   const double total = detail::four_sums(n, weight);
   const double sum = detail::four_sums(n, [&](std::size_t i) { return weight(i) * value(i); });

@@ -22,6 +22,16 @@ class state_error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+namespace detail {
+
+/// A visitor that takes whatever it is shown.
+struct any_field {
+  template <class Field>
+  void operator()(Field&&, std::string_view) const {}
+};
+
+}  // namespace detail
+
 /// A value whose state is a fixed list of fields.
 ///
 ///  - `S::state_name`, `S::state_version`: what the bytes are the state of; a version is for one list of fields.
@@ -33,8 +43,8 @@ template <class S>
 concept has_state = std::copyable<S> && requires(S& s, const S& c) {
   { S::state_name } -> std::convertible_to<std::string_view>;
   { S::state_version } -> std::convertible_to<std::uint32_t>;
-  S::visit_state(s, [](auto&&, std::string_view) {});
-  S::visit_state(c, [](auto&&, std::string_view) {});
+  S::visit_state(s, detail::any_field{});
+  S::visit_state(c, detail::any_field{});
 };
 
 /// Marks a vector whose size may be another after restoring.
@@ -74,12 +84,14 @@ inline std::uint32_t name_hash(std::string_view name) {
   return static_cast<std::uint32_t>(checksum(std::as_bytes(std::span(name))));
 }
 
+/// Writes fields one behind the other; without a destination it only counts bytes.
 struct state_writer {
-  std::vector<std::byte>& bytes;
+  std::byte* to = nullptr;
+  std::size_t at = 0;
 
   void raw(const void* from, std::size_t size) {
-    const auto* begin = static_cast<const std::byte*>(from);
-    bytes.insert(bytes.end(), begin, begin + size);
+    if (to != nullptr && size > 0) std::memcpy(to + at, from, size);
+    at += size;
   }
   template <class T>
   void value(const T& x) {
@@ -154,15 +166,20 @@ struct state_reader {
 /// The state of s: magic, name and version, fields, checksum of all before it. Little-endian. O(bytes).
 template <has_state S>
 std::vector<std::byte> save_state(const S& s) {
-  const std::string_view name = S::state_name;
-  std::vector<std::byte> bytes;
-  detail::state_writer write{bytes};
-  write.raw(detail::state_magic.data(), detail::state_magic.size());
-  write.value(std::uint32_t{S::state_version});
-  write.value(static_cast<std::uint32_t>(name.size()));
-  write.raw(name.data(), name.size());
-  S::visit_state(s, write);
-  write.value(detail::checksum(bytes));
+  const auto write_all = [&s](detail::state_writer& write) {
+    const std::string_view name = S::state_name;
+    write.raw(detail::state_magic.data(), detail::state_magic.size());
+    write.value(std::uint32_t{S::state_version});
+    write.value(static_cast<std::uint32_t>(name.size()));
+    write.raw(name.data(), name.size());
+    S::visit_state(s, write);
+  };
+  detail::state_writer count;
+  write_all(count);
+  std::vector<std::byte> bytes(count.at + sizeof(std::uint64_t));
+  detail::state_writer write{bytes.data()};
+  write_all(write);
+  write.value(detail::checksum(std::span(bytes).first(write.at)));
   return bytes;
 }
 
@@ -182,11 +199,11 @@ void restore_state(S& s, std::span<const std::byte> bytes) {
 
   detail::state_reader read{covered.subspan(detail::state_magic.size()), name};
   const auto version = read.template value<std::uint32_t>("version");
-  std::vector<char> saved_name(read.template value<std::uint32_t>("name"));
-  if (saved_name.size() > read.rest.size()) throw state_error(concat(name, ": the saved state ends inside name"));
-  read.raw(saved_name.data(), saved_name.size(), "name");
-  if (std::string_view(saved_name.data(), saved_name.size()) != name)
-    throw state_error(concat(name, ": the saved state is of ", std::string_view(saved_name.data(), saved_name.size())));
+  const auto length = read.template value<std::uint32_t>("name");
+  if (length > read.rest.size()) throw state_error(concat(name, ": the saved state ends inside name"));
+  const std::string_view saved_name(reinterpret_cast<const char*>(read.rest.data()), length);
+  if (saved_name != name) throw state_error(concat(name, ": the saved state is of ", saved_name));
+  read.rest = read.rest.subspan(length);
   if (version != S::state_version)
     throw state_error(concat(name, ": the saved state has version ", version, ", expected ",
                              std::uint32_t{S::state_version}));

@@ -1,0 +1,229 @@
+/// Objectives against the memory bandwidth measured in the same run.
+///
+/// Counters, of the best iteration: `bandwidth` is bytes read and written per second, each array counted once;
+/// `of_triad` is that over the bandwidth of z = x + 2 y on as many threads and as many tokens, the best of twenty.
+/// `tokens` are per second.
+/// Options beside Google Benchmark's: --sequences=N --length=L (default 16384 x 1024; 50000 x 1024 needs 2 GB).
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <rlvr/core/random.hpp>
+#include <rlvr/objective/cispo.hpp>
+#include <rlvr/objective/dppo.hpp>
+#include <rlvr/objective/dro.hpp>
+#include <rlvr/objective/entropy_bonus.hpp>
+#include <rlvr/objective/gmpo.hpp>
+#include <rlvr/objective/gspo.hpp>
+#include <rlvr/objective/high_entropy.hpp>
+#include <rlvr/objective/importance.hpp>
+#include <rlvr/objective/kl_penalty.hpp>
+#include <rlvr/objective/mini_rl.hpp>
+#include <rlvr/objective/policy_gradient.hpp>
+#include <rlvr/objective/ppo_clip.hpp>
+#include <rlvr/objective/sapo.hpp>
+#include <rlvr/objective/topr.hpp>
+#include <rlvr/objective/vespo.hpp>
+
+namespace {
+
+using namespace rlvr;
+
+std::size_t sequences = 16384, length = 1024;
+
+/// Sequences of equal length on average, from half to one and a half times `length`.
+struct arrays {
+  std::vector<std::size_t> offsets{0};
+  std::vector<float> advantages, weights, log_probs, old_log_probs, sampled_log_probs, reference_log_probs, entropies,
+      coefficients;
+  std::vector<std::uint8_t> mask;
+  std::vector<branch> branches;
+
+  arrays() {
+    const random_key key(1);
+    for (std::size_t i = 0; i < sequences; ++i) {
+      offsets.push_back(offsets.back() + length / 2 + key.below(length + 1, i));
+      advantages.push_back(static_cast<float>(static_cast<int>(i % 5) - 2));
+      weights.push_back(1.f / static_cast<float>(sequences));
+    }
+    const std::size_t n = offsets.back();
+    for (std::vector<float>* a :
+         {&log_probs, &old_log_probs, &sampled_log_probs, &reference_log_probs, &entropies, &coefficients})
+      a->resize(n);
+    mask.resize(n);
+    branches.resize(n);
+    std::uint32_t state = 1;
+    const auto draw = [&state](float from, float to) {
+      state = state * 1664525u + 1013904223u;
+      return from + (to - from) * static_cast<float>(state >> 8) * 0x1p-24f;
+    };
+    for (std::size_t t = 0; t < n; ++t) {
+      log_probs[t] = draw(-3, 0);
+      old_log_probs[t] = log_probs[t] + draw(-0.4f, 0.4f);
+      sampled_log_probs[t] = old_log_probs[t] + draw(-0.1f, 0.1f);
+      reference_log_probs[t] = log_probs[t] + draw(-1, 1);
+      entropies[t] = draw(0, 2);
+      mask[t] = draw(0, 1) < 0.9f;
+    }
+  }
+
+  std::size_t tokens() const { return log_probs.size(); }
+  token_batch<float> view() const {
+    token_batch<float> b;
+    b.offsets = offsets;
+    b.advantages = advantages;
+    b.log_probs = log_probs;
+    b.old_log_probs = old_log_probs;
+    b.sampled_log_probs = sampled_log_probs;
+    b.reference_log_probs = reference_log_probs;
+    b.entropies = entropies;
+    return b;
+  }
+};
+
+arrays& data() {
+  static arrays a;
+  return a;
+}
+
+/// Calls f(0) ... f(n - 1), each on a thread of its own.
+constexpr auto parallel_for = [](std::size_t n, const auto& f) {
+  if (n == 1) return f(0);
+  std::vector<std::jthread> team;
+  for (std::size_t k = 0; k < n; ++k) team.emplace_back([&f, k] { f(k); });
+};
+
+/// Bytes per second of z = x + 2 y over the benchmark's arrays: 12 bytes a token, the best of twenty.
+double triad(std::size_t threads) {
+  static std::map<std::size_t, double> known;
+  if (known.contains(threads)) return known[threads];
+  arrays& a = data();
+  double best = 1e9;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    const auto begin = std::chrono::steady_clock::now();
+    parallel_for(threads, [&](std::size_t k) {
+      const std::size_t first = a.tokens() * k / threads, last = a.tokens() * (k + 1) / threads;
+      const float *x = a.log_probs.data(), *y = a.old_log_probs.data();
+      float* z = a.coefficients.data();
+      for (std::size_t t = first; t < last; ++t) z[t] = x[t] + 2.f * y[t];
+    });
+    benchmark::ClobberMemory();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  return known[threads] = 12.0 * static_cast<double>(a.tokens()) / best;
+}
+
+/// Runs f once per iteration and reports the best of them, as triad does.
+template <class F>
+void measure(benchmark::State& state, double bytes_per_token, F f) {
+  double best = 1e9;
+  for (auto _ : state) {
+    const auto begin = std::chrono::steady_clock::now();
+    f();
+    benchmark::ClobberMemory();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  const double tokens = static_cast<double>(data().tokens()), bandwidth = tokens * bytes_per_token / best;
+  state.counters["tokens"] = tokens / best;
+  state.counters["bandwidth"] = bandwidth;
+  state.counters["of_triad"] = bandwidth / triad(static_cast<std::size_t>(state.range(0)));
+}
+
+enum class extra { nothing, branches, mask };
+
+/// One objective; `reads` is how many float arrays it reads per token.
+template <class O>
+void add(const std::string& name, const O& o, double reads, extra with = extra::nothing) {
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [o, reads, with](benchmark::State& state) {
+                                 arrays& a = data();
+                                 token_batch<float> b = a.view();
+                                 if (with == extra::mask) b.mask = a.mask;
+                                 const std::span<branch> branches =
+                                     with == extra::branches ? std::span<branch>(a.branches) : std::span<branch>{};
+                                 const auto threads = static_cast<std::size_t>(state.range(0));
+                                 measure(state, 4 * (reads + 1) + (with == extra::nothing ? 0 : 1), [&] {
+                                   run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads,
+                                                parallel_for);
+                                 });
+                               })
+      ->Arg(1)
+      ->Arg(4)
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+/// A correction or penalty: it also reads the coefficients.
+template <class F>
+struct alone {
+  F f;
+  void operator()(const token_batch<float>& b, weights_of<float> weights, coefficients_of<float> c,
+                  std::span<branch> codes = {}) const {
+    if constexpr (requires { f(b, c, codes); })
+      f(b, c, codes);
+    else
+      f(b, weights, c);
+  }
+};
+template <class F>
+alone(F) -> alone<F>;
+
+void add_all() {
+  add("policy_gradient", policy_gradient{}, 0);
+  add("ppo_clip", ppo_clip{.high = 0.28, .dual = 3}, 2);
+  add("ppo_clip/branches", ppo_clip{.high = 0.28, .dual = 3}, 2, extra::branches);
+  add("ppo_clip/mask", ppo_clip{.high = 0.28, .dual = 3}, 2, extra::mask);
+  add("cispo", cispo{}, 2);
+  add("sapo", sapo{}, 2);
+  add("dro", dro{}, 2);
+  add("mini_rl", mini_rl{}, 3);
+  add("dppo", dppo{}, 2);
+  add("dppo/kl", dppo{.divergence = binary_divergence::kl}, 2);
+  add("gspo", gspo{}, 2);
+  add("gmpo", gmpo{}, 2);
+  add("topr", topr{}, 2);
+  add("vespo", vespo{}, 2);
+  add("importance_correction", alone{importance_correction{}}, 3);
+  add("kl_penalty", alone{kl_penalty{}}, 3);
+  add("entropy_bonus", alone{entropy_bonus{}}, 3);
+  add("high_entropy_only", alone{high_entropy_only{0.5}}, 2);
+  benchmark::RegisterBenchmark("entropy_threshold",
+                               [](benchmark::State& state) {
+                                 const token_batch<float> b = data().view();
+                                 measure(state, 4, [&] { benchmark::DoNotOptimize(entropy_threshold(b, 0.2)); });
+                               })
+      ->Arg(1)
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+/// Takes "--name=number" out of the arguments.
+void take(int& argc, char** argv, const std::string& name, std::size_t& value) {
+  for (int i = 1; i < argc; ++i)
+    if (std::strncmp(argv[i], (name + "=").c_str(), name.size() + 1) == 0) {
+      value = std::max(1ul, std::strtoul(argv[i] + name.size() + 1, nullptr, 10));
+      for (int k = i; k + 1 < argc; ++k) argv[k] = argv[k + 1];
+      --argc;
+      return;
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  take(argc, argv, "--sequences", sequences);
+  take(argc, argv, "--length", length);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  add_all();
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,106 @@
+#pragma once
+/// Corrections for tokens that another distribution sampled: factors on coefficients.
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <limits>
+
+#include <rlvr/core/exponential.hpp>
+#include <rlvr/objective/objective.hpp>
+
+namespace rlvr {
+
+/// What an importance weight is taken over: a token, the product over its sequence, or their geometric mean.
+enum class importance_over { token, sequence_product, sequence_geometric_mean };
+
+/// What happens at the bounds [min, max] of a weight v.
+enum class importance_bound {
+  truncate,  ///< clamp(v, min, max): truncated importance sampling (TIS)
+  zero,      ///< v inside, 0 outside: masked importance sampling, IcePop
+  reject     ///< 1 inside, 0 outside: rejection; combine with another correction for the weight
+};
+
+/// Multiplies coefficients by a detached weight of the policy when the update began over the sampler:
+///
+///     v = exp(E),  E = old_log_probs - sampled_log_probs of the token, their sum, or their mean over active tokens,
+///
+/// E clamped to +-log_ratio_limit, bounded as `bound` says. Call after an objective; corrections compose. KL terms are
+/// added afterwards (no framework weights them).
+/// Branches: tokens whose factor is 0 become rejected; the others keep theirs.
+/// Defaults are verl's (token level, cap 2, log clamped at 20). TRL: sequence product, zero, [0, 3]. OpenRLHF: truncate
+/// [0.5, 5]; icepop is zero; its seq-mask-tis is {geometric mean, reject} then {token, truncate, [0, inf]}. slime:
+/// truncate [0, 2]. NeMo-RL: min 0. Requires log_ratio_limit finite for weights that may be infinite.
+/// Throws std::invalid_argument unless 0 <= min <= max and log_ratio_limit > 0. O(T).
+/// Source: TIS, Yao et al. 2025; IcePop, Ling team 2025; the frameworks as read in August 2026.
+struct importance_correction {
+  importance_over over = importance_over::token;
+  importance_bound bound = importance_bound::truncate;
+  double min = 0;
+  double max = 2;
+  double log_ratio_limit = 20;
+
+  template <class Real>
+  void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
+                  std::span<branch> branches = {}) const {
+    require(min >= 0 && min <= max, "importance_correction: the weights are in [", min, ", ", max, "]");
+    require(log_ratio_limit > 0, "importance_correction: log_ratio_limit is ", log_ratio_limit);
+    const bool token = over == importance_over::token;
+    detail::each_token<detail::combine::multiply>(
+        "importance_correction", b, detail::advantage_use::unused, {}, coefficients, branches,
+        std::array<detail::token_array<Real>, 2>{
+            {{"old_log_probs", b.old_log_probs}, {"sampled_log_probs", b.sampled_log_probs}}},
+        [&, floor = static_cast<Real>(min), ceiling = static_cast<Real>(max),
+         limit = static_cast<Real>(log_ratio_limit), how = bound](std::size_t i) {
+          Real sequence = 0;
+          if (!token) {
+            double e =
+                detail::sum_active(b, i, [&](std::size_t t) { return b.old_log_probs[t] - b.sampled_log_probs[t]; });
+            if (over == importance_over::sequence_geometric_mean)
+              e /= static_cast<double>(std::max<std::size_t>(detail::active_length(b, i), 1));
+            sequence = static_cast<Real>(e);
+          }
+          return [floor, ceiling, limit, how, token, sequence](Real, Real old, Real sampled) {
+            const Real e = token ? old - sampled : sequence;
+            const Real above = e < -limit ? -limit : e, v = vector_exp(above > limit ? limit : above);
+            const bool outside = (v < floor) | (v > ceiling);
+            const Real raised = v < floor ? floor : v, truncated = raised > ceiling ? ceiling : raised;
+            const Real inside = how == importance_bound::zero ? v : Real(1);
+            const Real masked = outside ? Real(0) : inside;
+            const Real factor = how == importance_bound::truncate ? truncated : masked;
+            return detail::token_value<Real>{factor, factor == 0 ? branch::rejected : branch::active};
+          };
+        });
+  }
+};
+
+/// Off-policy sequence masking: drops the sequences with A < 0 that the policy has left too far.
+///
+///     coefficient := 0 where A < 0 and mean_t(old_log_probs - log_probs) > threshold
+///
+/// the mean over the sequence's active tokens. Give the sampler's log-probabilities as old_log_probs to count the
+/// mismatch of the engines too, as TRL does. Branches: rejected; the others keep theirs.
+/// Throws std::invalid_argument for a NaN threshold. O(T). Source: DeepSeek-V3.2, arXiv 2512.02556; slime (1e-4), TRL.
+struct off_policy_mask {
+  double threshold = 1e-4;
+
+  template <class Real>
+  void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
+                  std::span<branch> branches = {}) const {
+    require(threshold == threshold, "off_policy_mask: threshold is ", threshold);
+    detail::each_token<detail::combine::multiply>(
+        "off_policy_mask", b, detail::advantage_use::needed, {}, coefficients, branches, detail::now_and_old(b),
+        [&](std::size_t i) {
+          const double left =
+              detail::sum_active(b, i, [&](std::size_t t) { return b.old_log_probs[t] - b.log_probs[t]; });
+          const std::size_t n = std::max<std::size_t>(detail::active_length(b, i), 1);
+          const bool far = left / static_cast<double>(n) > threshold;
+          return [far](Real a, Real, Real) {
+            const bool drop = (a < 0) & far;
+            return detail::token_value<Real>{drop ? Real(0) : Real(1), drop ? branch::rejected : branch::active};
+          };
+        });
+  }
+};
+
+}  // namespace rlvr
