@@ -10,6 +10,9 @@
 #include <range/v3/view/take.hpp>
 
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/random.hpp>
+#include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/gradient/subset_gradients.hpp>
 #include <rlvr/ranges/views.hpp>
 
@@ -67,7 +70,7 @@ TEST_CASE("views::groups are the groups of groups_of", "[ranges]") {
 
   SECTION("a prompt that comes back is another group") {
     rollouts twice = r;
-    twice.append(r);
+    append(twice, r);
     CHECK(ranges::distance(twice | views::groups) == 8);
   }
   SECTION("no rollouts, no groups") {
@@ -157,7 +160,7 @@ TEST_CASE("collect copies rollouts one behind the other", "[ranges]") {
   check_equal(collect(r | views::groups), r);
 
   rollouts joined;
-  for (auto batch : r | views::groups | views::micro_batches(5)) joined.append(collect(batch));
+  for (auto batch : r | views::groups | views::micro_batches(5)) append(joined, collect(batch));
   check_equal(joined, r);
 
   const rollouts odd = collect(r | views::groups | views::subset(1, 2));
@@ -167,6 +170,48 @@ TEST_CASE("collect copies rollouts one behind the other", "[ranges]") {
   rollouts unjudged = r;
   unjudged.verdicts.clear();
   check_equal(collect(unjudged | views::groups), unjudged);
+
+  SECTION("a batch with tokens and prompts only, as from a file") {
+    rollouts bare;
+    bare.offsets = r.offsets;
+    bare.tokens = r.tokens;
+    bare.prompts = r.prompts;
+    check_equal(collect(bare | views::groups), bare);
+    for (const group_view& group : bare | views::groups) {
+      CHECK(group.tokens(bare.log_probs).empty());
+      CHECK(group.rows(bare.verdicts).empty());
+    }
+  }
+  SECTION("an array that is not the batch's is told apart") {
+    const std::vector<double> per_token(r.tokens.size() - 1), per_rollout(r.size() + 1);
+    const group_view group(r, 0, 3);
+    CHECK_THROWS_WITH(group.tokens(per_token), "group_view: an array of 35 entries for 36 tokens");
+    CHECK_THROWS_WITH(group.rows(per_rollout), "group_view: an array of 19 entries for 18 rollouts");
+  }
+}
+
+TEST_CASE("Micro-batches of any size take all rollouts once, and coefficients go with them", "[ranges]") {
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    const random_key key(seed);
+    std::vector<std::size_t> sizes;
+    for (std::uint64_t g = 0; g < 1 + seed % 9; ++g) sizes.push_back(1 + key.below(6, g));
+    const rollouts r = ragged_batch(sizes);
+    std::vector<double> coefficients(r.tokens.size());
+    std::iota(coefficients.begin(), coefficients.end(), 0.5);
+    const std::size_t limit = 1 + key.below(12, 100);
+    rollouts joined;
+    std::vector<double> joined_coefficients;
+    for (auto batch : r | views::groups | views::micro_batches(limit)) {
+      const rollouts part = collect(batch);
+      CHECK((part.size() <= limit || ranges::distance(batch) == 1));
+      const std::vector<double> c = collect_tokens(batch, coefficients);
+      CHECK(c.size() == part.tokens.size());
+      append(joined, part);
+      joined_coefficients.insert(joined_coefficients.end(), c.begin(), c.end());
+    }
+    check_equal(joined, r);
+    CHECK(joined_coefficients == coefficients);
+  }
 }
 
 TEST_CASE("A subset's gradient by views equals subset_gradients", "[ranges]") {
@@ -182,12 +227,8 @@ TEST_CASE("A subset's gradient by views equals subset_gradients", "[ranges]") {
   expected.add(policy, prompts, r, coefficients, 1.0);
   for (std::size_t m = 0; m < 2; ++m) {
     auto g = policy.space().zero();
-    for (auto batch : r | views::groups | views::subset(m, 2) | views::micro_batches(6)) {
-      std::vector<double> c;
-      for (const group_view& group : batch)
-        for (double x : group.tokens(coefficients)) c.push_back(x);
-      policy.accumulate_score(prompts, collect(batch), c, 1.0, g);
-    }
+    for (auto batch : r | views::groups | views::subset(m, 2) | views::micro_batches(6))
+      policy.accumulate_score(prompts, collect(batch), collect_tokens(batch, coefficients), 1.0, g);
     for (std::size_t i = 0; i < g.size(); ++i) CHECK(g[i] == Approx(expected.subset(m)[i]).margin(1e-14));
   }
 }

@@ -44,16 +44,17 @@ class group_view {
   std::size_t size() const { return last_ - first_; }
   std::uint32_t prompt() const { return batch_->prompts[first_]; }
 
-  /// The group's part of an array with one entry per rollout: `g.rows(r.verdicts)`.
+  /// The group's part of an array with one entry per rollout: `g.rows(r.verdicts)`. Empty when the array is.
+  /// Throws std::invalid_argument when the array is of another length.
   template <class T>
   std::span<const T> rows(const std::vector<T>& column) const {
-    return std::span<const T>(column).subspan(first_, size());
+    return part(column, batch_->size(), "rollouts", first_, last_);
   }
-  /// The group's part of an array with one entry per token: `g.tokens(r.log_probs)`.
+  /// The group's part of an array with one entry per token: `g.tokens(r.log_probs)`. Empty when the array is.
+  /// Throws std::invalid_argument when the array is of another length.
   template <class T>
   std::span<const T> tokens(const std::vector<T>& column) const {
-    const std::size_t begin = batch_->offsets[first_];
-    return std::span<const T>(column).subspan(begin, batch_->offsets[last_] - begin);
+    return part(column, batch_->offsets.back(), "tokens", batch_->offsets[first_], batch_->offsets[last_]);
   }
   /// A range of the completions, each a span of tokens.
   auto completions() const {
@@ -62,6 +63,14 @@ class group_view {
   }
 
  private:
+  template <class T>
+  static std::span<const T> part(const std::vector<T>& column, std::size_t expected, const char* of,
+                                 std::size_t begin, std::size_t end) {
+    if (column.empty()) return {};
+    require(column.size() == expected, "group_view: an array of ", column.size(), " entries for ", expected, " ", of);
+    return std::span<const T>(column).subspan(begin, end - begin);
+  }
+
   const rollouts* batch_;
   std::size_t first_, last_;
 };
@@ -160,7 +169,8 @@ inline auto micro_batches(std::size_t limit) {
 
 }  // namespace views
 
-/// The rollouts of some groups, copied one behind the other; what a policy can be given. O(B + T).
+/// The rollouts of some groups, copied one behind the other, with what their batch has of log-probs, entropies, flags
+/// and verdicts; what a policy can be given. O(B + T).
 template <group_range R>
 rollouts collect(R&& groups) {
   rollouts out;
@@ -174,7 +184,19 @@ rollouts collect(R&& groups) {
     join(out.entropies, g.tokens(r.entropies));
     join(out.prompts, g.rows(r.prompts));
     join(out.finished, g.rows(r.finished));
-    if (!r.verdicts.empty()) join(out.verdicts, g.rows(r.verdicts));
+    join(out.verdicts, g.rows(r.verdicts));
+  }
+  return out;
+}
+
+/// The parts of an array with one entry per token of their batch, such as coefficients, that belong to some groups:
+/// the entries for collect(groups). O(T).
+template <group_range R, class T>
+std::vector<T> collect_tokens(R&& groups, const std::vector<T>& column) {
+  std::vector<T> out;
+  for (const group_view& g : groups) {
+    const std::span<const T> part = g.tokens(column);
+    out.insert(out.end(), part.begin(), part.end());
   }
   return out;
 }
