@@ -50,6 +50,7 @@
 #include <rlvr/diagnose/average.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>
 #include <rlvr/diagnose/entropy.hpp>
+#include <rlvr/diagnose/group_entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
 #include <rlvr/diagnose/interval.hpp>
 #include <rlvr/diagnose/majority.hpp>
@@ -129,6 +130,8 @@
 #include <rlvr/select/ucb.hpp>
 #include <rlvr/select/visit_counter.hpp>
 #include <rlvr/train/compare.hpp>
+#include <rlvr/train/dopr.hpp>
+#include <rlvr/train/dopr_report.hpp>
 #include <rlvr/train/grpo.hpp>
 #include <rlvr/train/grpo_report.hpp>
 #include <rlvr/train/one_shot.hpp>

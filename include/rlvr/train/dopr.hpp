@@ -1,0 +1,221 @@
+#pragma once
+/// DoPR: at every step the single most informative prompt. And every other selector, by the same recipe.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <rlvr/advantage/advantage_estimator.hpp>
+#include <rlvr/core/norm.hpp>
+#include <rlvr/core/policy.hpp>
+#include <rlvr/diagnose/group_entropy.hpp>
+#include <rlvr/objective/reinforce.hpp>
+#include <rlvr/optimize/clip_norm.hpp>
+#include <rlvr/optimize/optimizer.hpp>
+#include <rlvr/search/policy_line.hpp>
+#include <rlvr/search/sequence_kl.hpp>
+#include <rlvr/select/selector.hpp>
+#include <rlvr/train/dopr_report.hpp>
+#include <rlvr/train/prompt_set.hpp>
+
+namespace rlvr {
+
+namespace detail {
+
+/// What was taken of a step, and the KL of it.
+struct bounded_step {
+  double share = 1;
+  double kl = 0;
+};
+
+/// The policy <- before + s (theta - before), with s the first of 1, and shares guessed from KL as a quadratic in s,
+/// whose KL(pi_before || pi_s) on the rollouts of pi_before is at most `most`; s = 0 when six guesses were too long.
+/// theta is where the policy then stands.
+template <policy P>
+bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& batch, double temperature,
+                       const parameters_t<P>& before, parameters_t<P>& theta, double most) {
+  const auto& space = policy.space();
+  const auto kl_now = [&] {
+    return sequence_kl(batch.offsets, batch.log_probs, policy.score(prompts, batch, temperature).log_probs);
+  };
+  policy.assign(theta);
+  if (std::isinf(most)) return {};
+  bounded_step taken{1, kl_now()};
+  if (taken.kl <= most) return taken;
+  space.axpy(-1, before, theta);
+  for (int guess = 0; guess < 6 && !(taken.kl <= most); ++guess) {
+    const double ratio = std::isfinite(taken.kl) ? 0.9 * std::sqrt(most / taken.kl) : 0.0;
+    taken.share *= std::clamp(ratio, 0.1, 0.9);
+    policy.assign(before, taken.share, theta);
+    taken.kl = kl_now();
+  }
+  if (!(taken.kl <= most)) {
+    taken = {0, 0};
+    policy.assign(before);
+  }
+  space.assign(theta, policy.parameters());
+  return taken;
+}
+
+}  // namespace detail
+
+/// Takes o.steps steps. Each
+///
+///  1. asks the selector for the k = step_prompts prompts that are worth most, among all prompts or the epoch's next
+///     `candidates`; with k = 1 and a dopr_selector, argmax_i S_i = sigma_i + U_i;
+///  2. rolls out these and no others, G times each, and verifies;
+///  3. lets the selector observe every group, and drops those it does not keep;
+///  4. gives the optimizer the gradient 1/B sum_i A_i grad log pi(y_i | x_i) over the B rollouts that are left,
+///     shortened to max_gradient_norm, and takes its step, or the share of it that keeps KL(pi_before || pi_after) on
+///     the step's rollouts within max_step_kl. With nothing left there is no update, and the optimizer's state rests.
+///
+/// What one prompt's gradient needs to be stable is in 4: averaging over steps by the optimizer's momentum, clipping,
+/// and the bound on KL. With a learning rate that is too long for every step the bound is a step size from a KL target.
+/// A selector that may choose among all prompts can return to the same few until the policy is worse everywhere else;
+/// with `candidates` it meets each prompt once in an epoch of pool / candidates steps.
+///
+/// Charged is every rollout: of the explore_steps, and of groups that teach the selector only. Held-out prompts are
+/// looked at as in grpo, always with the same draws, and counted apart. `record` is called with each dopr_step.
+///
+/// The selector is taken by reference and has learned when the run returns; selector and optimizer can go on in another
+/// run, with first_step where this one ended: two runs of n and m steps are one of n + m. All draws are functions of
+/// o.seed and the step's number. `entropy` measures how undecided a group is, for the selectors that ask.
+///
+/// When a gradient or the next parameters are not finite, the run stops at its last parameters, which were finite. When
+/// anything throws, the policy's parameters and the selector are as before the run, bit for bit; the optimizer's state
+/// has advanced.
+///
+/// Memory: two parameter vectors besides the optimizer's and the gradient (three when KL is bound), and a copy of the
+/// selector. Per step O(pool) besides the rollouts. Throws std::invalid_argument for options out of range, a selector
+/// of another pool size, a reward that is not finite or outside o.rewards, no held-out prompts though evaluate_every
+/// > 0; whatever policy, verifier, selector, optimizer and record throw.
+/// Source: Zhang et al., "DoPR", arXiv 2602.00815; the recipe around S = sigma + U is ours.
+template <policy P, rollout_verifier V, selector S, advantage_estimator A, optimizer<space_t<P>> O,
+          class Record = ignore_dopr_steps, group_entropy E = answer_entropy<>>
+dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& held_out, S& selector, const A& advantage,
+                 O& optimizer, const dopr_options& o, Record&& record = {}, const E& entropy = {}) {
+  const std::size_t pool = train.prompts.size(), k = o.step_prompts;
+  require(o.steps > 0, "dopr: steps is 0");
+  require(selector.size() == pool, "dopr: a selector of ", selector.size(), " prompts for a training set of ", pool);
+  require(k > 0 && k <= pool, "dopr: steps of ", k, " prompts from ", pool);
+  require(o.candidates == 0 || (o.candidates >= k && o.candidates <= pool), "dopr: ", k, " prompts of ", o.candidates,
+          " candidates from ", pool);
+  require(o.group_size > 0, "dopr: group_size is 0");
+  require(o.max_gradient_norm > 0, "dopr: max_gradient_norm is ", o.max_gradient_norm);
+  require(o.max_step_kl > 0, "dopr: max_step_kl is ", o.max_step_kl);
+  require(o.evaluate_every == 0 || !held_out.prompts.empty(), "dopr: there are no held-out prompts");
+  require(o.evaluate_every == 0 || o.evaluation_group > 0, "dopr: evaluation_group is 0");
+
+  const auto& space = policy.space();
+  const random_key key(o.seed), order = key.fold(purpose::shuffle);
+  const std::vector<sample_request> held_out_requests = requests_for(held_out.prompts, o.evaluation_group);
+  dopr_result result;
+  const auto evaluate = [&] {
+    for (const sample_request& q : held_out_requests) result.held_out_rollouts += q.count;
+    const random_key same = key.fold(purpose::validation);
+    return evaluate_policy(policy, held_out.prompts, held_out_requests, o.sampling, same, held_out.verify)
+        .prompt_values;
+  };
+  const auto choose = [&](const S& by, std::size_t step) {
+    if (step < o.explore_steps) return epoch_requests(k, o.group_size, step, pool, order);
+    std::vector<prompt_id> chosen(k);
+    const random_key draw = key.fold(purpose::selection).fold(step);
+    if (o.candidates == 0) {
+      by.select(std::span(chosen), draw);
+    } else {
+      std::vector<prompt_id> candidates;
+      for (const sample_request& q : epoch_requests(o.candidates, 1, step, pool, order)) candidates.push_back(q.prompt);
+      by.select(std::span(chosen), draw, std::span<const prompt_id>(candidates));
+    }
+    std::vector<sample_request> requests;
+    for (const prompt_id id : chosen) requests.push_back({id, o.group_size, 0});
+    return requests;
+  };
+
+  S learned = selector;
+  scoped_parameters origin(policy);
+  auto theta = space.zero(), before = space.zero(), gradient = space.zero();
+  space.assign(theta, origin.origin());
+  std::vector<double> first, rewards;
+  bool signal = false;
+
+  for (; result.steps < o.steps; ++result.steps) {
+    dopr_step now{.step = o.first_step + result.steps, .rollouts = result.rollouts};
+    if (o.evaluate_every > 0 && (result.steps == 0 || now.step % o.evaluate_every == 0)) {
+      const std::vector<double> values = evaluate();
+      now.held_out = mean_interval(values);
+      if (result.steps == 0) first = values;
+    }
+
+    const std::vector<sample_request> requests = choose(learned, now.step);
+    const random_key draws = key.fold(purpose::rollout).fold(now.step);
+    rollouts batch = policy.sample(train.prompts, requests, o.sampling, draws);
+    verify(train.verify, batch);
+    result.rollouts += batch.size();
+
+    const groups by_prompt = groups_of(batch.prompts);
+    now.reward = mean_interval(prompt_means(batch.verdicts, by_prompt)).mean;
+    std::size_t left = 0;
+    for (std::size_t g = 0; g < by_prompt.size(); ++g) {
+      const std::size_t begin = by_prompt.begin(g), end = by_prompt.end(g);
+      rewards.clear();
+      for (std::size_t i = begin; i < end; ++i)
+        if (batch.verdicts[i].scored) rewards.push_back(batch.verdicts[i].reward);
+      outcome seen = outcome_of(rewards, now.step, o.rewards);
+      seen.entropy = entropy(batch, begin, end);
+      now.prompts.push_back(batch.prompts[begin]);
+      now.entropy += seen.entropy / static_cast<double>(by_prompt.size());
+      learned.observe(batch.prompts[begin], seen);
+      if (learned.keep(seen)) {
+        ++now.kept;
+        left += end - begin;
+      } else {
+        for (std::size_t i = begin; i < end; ++i) batch.verdicts[i].scored = false;  // advantage 0
+      }
+    }
+    result.visits += by_prompt.size();
+    result.rejected += by_prompt.size() - now.kept;
+
+    bool finite = true;
+    if (now.kept > 0) {
+      const std::vector<double> coefficients =
+          reinforce_coefficients(batch, advantage(batch.verdicts, by_prompt), 1.0 / static_cast<double>(left));
+      space.scale(0, gradient);
+      policy.accumulate_score(train.prompts, batch, coefficients, o.sampling.temperature, gradient);
+      now.gradient_norm = clip_norm(space, gradient, o.max_gradient_norm);
+      finite = std::isfinite(now.gradient_norm);
+      if (!finite) result.status = dopr_status::nonfinite_gradient;
+    }
+    if (now.kept > 0 && finite) {
+      signal = signal || now.gradient_norm > 0;
+      space.assign(before, theta);
+      optimizer.step(space, theta, gradient, 1.0);
+      finite = std::isfinite(norm(space, theta));
+      if (finite) {
+        const auto taken =
+            detail::take_step(policy, train.prompts, batch, o.sampling.temperature, before, theta, o.max_step_kl);
+        now.share = taken.share;
+        now.kl = taken.kl;
+      } else {
+        result.status = dopr_status::nonfinite_parameters;
+      }
+    }
+    record(std::as_const(now));
+    result.history.push_back(std::move(now));
+    if (!finite) break;
+  }
+
+  if (result.status == dopr_status::finished && !signal) result.status = dopr_status::no_signal;
+  if (o.evaluate_every > 0) {
+    const std::vector<double> last = evaluate();
+    result.held_out = comparison{mean_interval(first), mean_interval(last), difference_interval(first, last)};
+  }
+  selector = std::move(learned);
+  origin.keep();
+  return result;
+}
+
+}  // namespace rlvr

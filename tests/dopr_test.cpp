@@ -1,0 +1,704 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <rlvr/advantage/centred.hpp>
+#include <rlvr/advantage/group_normalized.hpp>
+#include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/optimize/adamw.hpp>
+#include <rlvr/optimize/sgd.hpp>
+#include <rlvr/select/dopr.hpp>
+#include <rlvr/train/dopr.hpp>
+#include <rlvr/train/grpo.hpp>
+
+#include "../examples/dopr_pools.hpp"
+#include "../examples/dopr_statistics.hpp"
+#include "archetypes.hpp"
+#include "catch.hpp"
+
+namespace {
+
+using namespace rlvr;
+
+constexpr std::size_t rows = 12, columns = 5;
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+std::vector<double> base_logits() {
+  std::vector<double> logits(rows * columns);
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = random_key(4).uniform(i);
+  return logits;
+}
+
+ragged<token> prompts(std::size_t count) {
+  ragged<token> out;
+  for (std::size_t p = 0; p < count; ++p) out.push_back(std::vector<token>{static_cast<token>(p % rows)});
+  return out;
+}
+
+/// The first `learnable` prompts reward one completion of five, the rest all or none.
+struct judge {
+  std::size_t learnable = rows;
+  verdict operator()(std::size_t p, std::span<const token> completion) const {
+    if (p >= learnable) return {p % 2 == 0 ? 1.0 : 0.0};
+    return {static_cast<std::size_t>(completion[0]) == p % columns ? 1.0 : 0.0};
+  }
+};
+using set = prompt_set<judge>;
+
+/// Takes the ids of a script in turn and remembers what it is told.
+struct scripted {
+  static constexpr std::string_view state_name = "scripted";
+  static constexpr std::uint32_t state_version = 1;
+  struct diary {
+    std::vector<std::pair<prompt_id, outcome>> seen;
+    std::vector<std::vector<prompt_id>> candidates;
+  };
+  std::shared_ptr<diary> log = std::make_shared<diary>();
+  std::uint64_t learned = 0;
+  bool keeps = true;
+
+  std::size_t size() const { return rows; }
+  void select(std::span<prompt_id> out, random_key) const {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<prompt_id>((learned + i) % rows);
+  }
+  void select(std::span<prompt_id> out, random_key, std::span<const prompt_id> candidates) const {
+    log->candidates.emplace_back(candidates.begin(), candidates.end());
+    std::copy_n(candidates.begin(), out.size(), out.begin());
+  }
+  void observe(prompt_id id, const outcome& o) {
+    check_observation(id, o, rows);
+    log->seen.emplace_back(id, o);
+    ++learned;
+  }
+  bool keep(const outcome& o) const { return keeps && o.rollouts > 0; }
+  template <class Self, class Visit>
+  static void visit_state(Self& self, Visit&& visit) {
+    visit(self.learned, "learned");
+  }
+};
+static_assert(selector<scripted>);
+
+const dopr_options small{.steps = 40, .group_size = 8, .evaluate_every = 10, .evaluation_group = 4, .seed = 3};
+const sgd_options fast{.learning_rate = 2, .momentum = 0.5};
+
+template <class P, class S>
+dopr_result train(P& policy, S& selector, const dopr_options& o = small, const judge& verify = {}) {
+  sgd optimizer(policy.space(), fast);
+  return dopr(policy, set{prompts(rows), verify}, set{prompts(rows), {}}, selector, centred{}, optimizer, o);
+}
+
+double right(const tabular::policy& policy, std::size_t row) {
+  return policy.distribution(row)[row % columns];
+}
+
+}  // namespace
+
+TEST_CASE("dopr: with the epoch's prompts as they come it is grpo, bit for bit", "[dopr]") {
+  tabular::policy a(base_logits(), columns), b(base_logits(), columns);
+  sgd first(a.space(), fast), second(b.space(), fast);
+  const set pool{prompts(rows), {}};
+  const grpo_result expected = grpo(
+      a, pool, pool, centred{}, first,
+      {.steps = 12, .batch_prompts = 5, .group_size = 4, .max_gradient_norm = 0.1, .evaluate_every = 5, .seed = 3});
+  scripted any;
+  const dopr_result result = dopr(b, pool, pool, any, centred{}, second,
+                                  {.steps = 12,
+                                   .step_prompts = 5,
+                                   .group_size = 4,
+                                   .explore_steps = 12,
+                                   .max_gradient_norm = 0.1,
+                                   .evaluate_every = 5,
+                                   .evaluation_group = 4,
+                                   .seed = 3});
+  CHECK(a.parameters() == b.parameters());
+  CHECK(a.parameters() != base_logits());
+  CHECK(result.status == dopr_status::finished);
+  REQUIRE(result.history.size() == expected.history.size());
+  for (std::size_t i = 0; i < 12; ++i) {
+    CHECK(result.history[i].reward == expected.history[i].reward);
+    CHECK(result.history[i].gradient_norm == expected.history[i].gradient_norm);
+    CHECK(result.history[i].rollouts == expected.history[i].rollouts);
+    CHECK(result.history[i].held_out == expected.history[i].held_out);
+    CHECK(result.history[i].share == 1);
+  }
+  CHECK(result.held_out->moved == expected.held_out->moved);
+}
+
+TEST_CASE("dopr: one prompt a step, the one with the largest score", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(rows));
+  auto replay = selector;
+  const dopr_result result = train(policy, selector, small, {.learnable = 3});
+  REQUIRE(result.history.size() == 40);
+  CHECK(result.rollouts == 40 * 8);
+  CHECK(result.visits == 40);
+  CHECK(result.held_out_rollouts == (4 + 1) * rows * 4);
+
+  // What it observed, from the draws, decides what it takes next.
+  tabular::policy other(base_logits(), columns);
+  sgd optimizer(other.space(), fast);
+  std::vector<double> theta = base_logits();
+  const random_key key(3);
+  std::size_t rejected = 0;
+  for (const dopr_step& s : result.history) {
+    CAPTURE(s.step);
+    REQUIRE(s.prompts.size() == 1);
+    const prompt_id id = s.prompts[0];
+    double best = -infinity;
+    for (prompt_id i = 0; i < rows; ++i) best = std::max(best, replay.score(i, key));
+    CHECK(replay.score(id, key) == best);
+    const std::vector<sample_request> request{{id, 8, 0}};
+    rollouts r = other.sample(prompts(rows), request, {}, key.fold(purpose::rollout).fold(s.step));
+    verify(judge{3}, r);
+    std::vector<double> rewards, g(theta.size());
+    for (const verdict& v : r.verdicts) rewards.push_back(v.reward);
+    outcome o = outcome_of(rewards, s.step);
+    o.entropy = answer_entropy<>{}(r, 0, 8);
+    CHECK(s.reward == Approx(o.mean));
+    CHECK(s.entropy == Approx(o.entropy));
+    CHECK(s.kept == (o.variance > 0));
+    replay.observe(id, o);
+    rejected += o.variance == 0;
+    if (o.variance == 0) {
+      CHECK(s.share == 0);
+      continue;
+    }
+    other.accumulate_score(prompts(rows), r,
+                           reinforce_coefficients(r, centred{}(r.verdicts, groups_of(r.prompts)), 0.125), 1, g);
+    CHECK(s.gradient_norm == Approx(norm(other.space(), g)));
+    clip_norm(other.space(), g, 1);
+    optimizer.step(other.space(), theta, g);
+    other.assign(theta);
+  }
+  for (std::size_t i = 0; i < theta.size(); ++i) CHECK(policy.parameters()[i] == Approx(theta[i]).margin(1e-12));
+  CHECK(result.rejected == rejected);
+  CHECK(rejected > 0);
+  CHECK(save_state(selector) == save_state(replay));
+}
+
+TEST_CASE("dopr: finds the few prompts that can teach, and learns them", "[dopr]") {
+  const auto visits_of = [](const dopr_result& r) {
+    std::map<bool, std::size_t> out;
+    for (const dopr_step& s : r.history)
+      for (prompt_id id : s.prompts) ++out[id < 3];
+    return out;
+  };
+  dopr_options o = small;
+  o.steps = 150;
+  o.explore_steps = GENERATE(0, 20);
+  tabular::policy chosen(base_logits(), columns), random(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(rows)), unused = selector;
+  const sgd_options slow{.learning_rate = 0.5};
+  sgd first(chosen.space(), slow), second(random.space(), slow);
+  const set pool{prompts(rows), {.learnable = 3}};
+  const dopr_result a = dopr(chosen, pool, pool, selector, centred{}, first, o);
+  o.explore_steps = o.steps;
+  const dopr_result b = dopr(random, pool, pool, unused, centred{}, second, o);
+  CHECK(a.rollouts == b.rollouts);
+  CHECK(visits_of(a)[true] > 2 * visits_of(b)[true]);
+  CHECK(a.rejected < b.rejected);
+  double with = 0, without = 0, before = 0;
+  for (std::size_t row = 0; row < 3; ++row) {
+    with += right(chosen, row) / 3;
+    without += right(random, row) / 3;
+    before += right(tabular::policy(base_logits(), columns), row) / 3;
+  }
+  CHECK(with > without + 0.05);
+  CHECK(without > before + 0.05);
+  std::set<prompt_id> seen;
+  for (const dopr_step& s : a.history) seen.insert(s.prompts.begin(), s.prompts.end());
+  CHECK(seen.size() == rows);  // the bonus looks everywhere
+}
+
+TEST_CASE("dopr: the warm-up is charged and visits every prompt before any twice", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(rows), {.bonus = {.scale = 0}});
+  dopr_options o = small;
+  o.explore_steps = rows;
+  const dopr_result result = train(policy, selector, o, {.learnable = 2});
+  std::set<prompt_id> warm, later;
+  for (const dopr_step& s : result.history) (s.step < rows ? warm : later).insert(s.prompts[0]);
+  CHECK(warm.size() == rows);
+  CHECK(result.history[rows].rollouts == rows * 8);
+  for (prompt_id id : later) CHECK(id < 2);  // volatility alone never looks at the others again
+}
+
+TEST_CASE("dopr: every group is charged and observed, those not kept give no update", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  struct counting {
+    std::size_t calls = 0;
+    void step(const tabular::space& space, std::vector<double>& theta, const std::vector<double>& g, double) {
+      ++calls;
+      space.axpy(1, g, theta);
+    }
+  } optimizer;
+  const set pool{prompts(rows), {.learnable = 0}};
+  auto selector = make_dopr_selector(moving_reward_tracker(rows));
+  const dopr_result constant = dopr(policy, pool, pool, selector, centred{}, optimizer, small);
+  CHECK(constant.status == dopr_status::no_signal);
+  CHECK(constant.rollouts == 40 * 8);
+  CHECK(constant.rejected == 40);
+  CHECK(selector.tracker().clock().visits == 40);
+  CHECK(optimizer.calls == 0);
+  CHECK(policy.parameters() == base_logits());
+
+  scripted stubborn;
+  stubborn.keeps = false;
+  const set learnable{prompts(rows), {}};
+  const dopr_result rejected = dopr(policy, learnable, learnable, stubborn, centred{}, optimizer, small);
+  CHECK(rejected.status == dopr_status::no_signal);
+  CHECK(rejected.rollouts == 40 * 8);
+  CHECK(stubborn.log->seen.size() == 40);
+  CHECK(stubborn.learned == 40);
+  CHECK(optimizer.calls == 0);
+
+  // Of three groups the constant one is dropped from the mean: the gradient is that of the other two.
+  tabular::policy other(base_logits(), columns);
+  auto mixed = make_dopr_selector(moving_reward_tracker(rows));
+  dopr_options o = small;
+  o.steps = 1;
+  o.step_prompts = rows;
+  o.group_size = 64;
+  counting once;
+  const dopr_result one = dopr(other, set{prompts(rows), {.learnable = 2}}, learnable, mixed, centred{}, once, o);
+  CHECK(one.visits == rows);
+  CHECK(one.rejected == rows - 2);
+  CHECK(one.history[0].kept == 2);
+  CHECK(once.calls == 1);
+  std::vector<double> exact(rows * columns, 0.0);
+  for (std::size_t row = 0; row < 2; ++row) exact[row * columns + row] = 0.5;
+  const std::vector<double> g = other.expectation_gradient(exact);
+  tabular::policy start(base_logits(), columns);
+  CHECK(one.history[0].gradient_norm == Approx(norm(start.space(), start.expectation_gradient(exact))).epsilon(0.4));
+}
+
+TEST_CASE("dopr: what a selector is told", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  scripted selector;
+  dopr_options o = small;
+  o.step_prompts = 2;
+  o.candidates = 4;
+  o.first_step = 100;
+  (void)train(policy, selector, o);
+  const auto& log = *selector.log;
+  REQUIRE(log.candidates.size() == 40);
+  REQUIRE(log.seen.size() == 80);
+  for (std::size_t step = 0; step < 40; ++step) {
+    const auto batch = epoch_requests(4, 1, 100 + step, rows, random_key(3).fold(purpose::shuffle));
+    REQUIRE(log.candidates[step].size() == 4);
+    for (std::size_t i = 0; i < 4; ++i) CHECK(log.candidates[step][i] == batch[i].prompt);
+    for (std::size_t i = 0; i < 2; ++i) {
+      const auto& [id, seen] = log.seen[2 * step + i];
+      CHECK(id == batch[i].prompt);
+      CHECK(seen.rollouts == 8);
+      CHECK(seen.step == 100 + step);
+      CHECK(seen.variance == Approx(seen.mean * (1 - seen.mean)).margin(1e-12));
+      CHECK(seen.entropy >= 0);
+      CHECK(seen.entropy <= 1);
+    }
+  }
+}
+
+TEST_CASE("dopr: rewards of another range reach the selector in [0, 1]", "[dopr]") {
+  struct signs {
+    verdict operator()(std::size_t p, std::span<const token> completion) const {
+      return {2 * judge{}(p, completion).reward - 1};
+    }
+  };
+  tabular::policy a(base_logits(), columns), b(base_logits(), columns);
+  scripted plain, mapped;
+  sgd first(a.space(), fast), second(b.space(), {.learning_rate = 1, .momentum = 0.5});
+  dopr_options o = small;
+  o.max_gradient_norm = infinity;
+  o.evaluate_every = 0;
+  (void)dopr(a, set{prompts(rows), {}}, set{}, plain, centred{}, first, o);
+  const prompt_set<signs> pool{prompts(rows), {}};
+  CHECK_THROWS_WITH(dopr(b, pool, pool, mapped, centred{}, second, o), Catch::Contains("outside [0, 1]"));
+  mapped.log->seen.clear();
+  o.rewards = {-1, 1};
+  (void)dopr(b, pool, pool, mapped, centred{}, second, o);
+  REQUIRE(mapped.log->seen.size() == 40);
+  for (std::size_t i = 0; i < 40; ++i) CHECK(mapped.log->seen[i].second.mean == Approx(plain.log->seen[i].second.mean));
+}
+
+TEST_CASE("dopr: two runs are one, and the same seed gives the same run", "[dopr]") {
+  tabular::policy whole(base_logits(), columns), parts(base_logits(), columns), other(base_logits(), columns);
+  auto one = make_dopr_selector(moving_reward_tracker(rows)), two = one, three = one;
+  dopr_options o = small;
+  o.max_step_kl = 0.05;
+  (void)train(whole, one, o);
+  sgd optimizer(parts.space(), fast);
+  const set pool{prompts(rows), {}};
+  o.steps = 17;
+  o.evaluate_every = 0;  // looking changes nothing
+  const dopr_result first = dopr(parts, pool, pool, two, centred{}, optimizer, o);
+  CHECK(!first.held_out);
+  CHECK(first.held_out_rollouts == 0);
+  auto restored = make_dopr_selector(moving_reward_tracker(rows));
+  restore_state(restored, save_state(two));
+  o.steps = 23;
+  o.first_step = 17;
+  o.evaluate_every = 10;
+  const dopr_result second = dopr(parts, pool, pool, restored, centred{}, optimizer, o);
+  CHECK(second.history.front().held_out == second.held_out->base);  // a run looks at its first policy
+  CHECK(second.held_out_rollouts == 4 * rows * 4);                  // 17, 20, 30 and after 39
+  CHECK(second.history.front().step == 17);
+  CHECK(parts.parameters() == whole.parameters());
+  CHECK(save_state(restored) == save_state(one));
+
+  o = small;
+  o.max_step_kl = 0.05;
+  o.seed = 4;
+  (void)train(other, three, o);
+  CHECK(other.parameters() != whole.parameters());
+}
+
+TEST_CASE("dopr: k prompts a step are distinct", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(rows));
+  dopr_options o = small;
+  o.step_prompts = GENERATE(3, 12);
+  const dopr_result result = train(policy, selector, o);
+  CHECK(result.rollouts == 40 * o.step_prompts * 8);
+  CHECK(result.visits == 40 * o.step_prompts);
+  for (const dopr_step& s : result.history)
+    CHECK(std::set<prompt_id>(s.prompts.begin(), s.prompts.end()).size() == o.step_prompts);
+}
+
+TEST_CASE("dopr: a step stays within its KL", "[dopr]") {
+  // 512 rollouts: the estimate is within a fifth of the exact KL of the prompt that was rolled out.
+  tabular::policy policy(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(rows));
+  sgd optimizer(policy.space(), {.learning_rate = 50});
+  const set pool{prompts(rows), {}};
+  dopr_options o = small;
+  o.group_size = 512;
+  o.max_step_kl = 0.02;
+  tabular::policy before(base_logits(), columns);
+  std::size_t bound = 0;
+  const dopr_result result = dopr(policy, pool, pool, selector, centred{}, optimizer, o, [&](const dopr_step& s) {
+    CAPTURE(s.step);
+    CHECK(s.kl <= 0.02);
+    const std::vector<double> p = before.distribution(s.prompts[0]), q = policy.distribution(s.prompts[0]);
+    double kl = 0;
+    for (std::size_t k = 0; k < columns; ++k) kl += p[k] * std::log(p[k] / q[k]);
+    CHECK(kl == Approx(s.kl).epsilon(0.2).margin(1e-4));
+    bound += s.share < 1 && s.share > 0;
+    if (s.share < 1 && s.share > 0) CHECK(s.kl > 0.01);  // a step size from a KL target
+    before.assign(policy.parameters());
+  });
+  CHECK(result.status == dopr_status::finished);
+  CHECK(bound > 10);
+
+  // A bound that never binds changes no bit.
+  tabular::policy loose(base_logits(), columns), without(base_logits(), columns);
+  auto a = make_dopr_selector(moving_reward_tracker(rows)), b = a;
+  o = small;
+  (void)train(without, b, o);
+  o.max_step_kl = 1e6;
+  const dopr_result free = train(loose, a, o);
+  CHECK(loose.parameters() == without.parameters());
+  CHECK(std::any_of(free.history.begin(), free.history.end(), [](const auto& s) { return s.kl > 0; }));
+}
+
+TEST_CASE("dopr: a step that no share brings within its KL is not taken", "[dopr]") {
+  struct blind : tabular::policy {
+    using tabular::policy::policy;
+    token_scores score(const ragged<token>& prompts, const rollouts& r, double t) const {
+      token_scores out = tabular::policy::score(prompts, r, t);
+      out.log_probs[0] = std::numeric_limits<double>::quiet_NaN();
+      return out;
+    }
+  };
+  blind policy(base_logits(), columns);
+  scripted selector;
+  dopr_options o = small;
+  o.max_step_kl = 0.1;
+  const dopr_result result = train(policy, selector, o);
+  CHECK(result.status == dopr_status::finished);
+  CHECK(result.rollouts == 40 * 8);
+  for (const dopr_step& s : result.history) CHECK(s.share == 0);
+  CHECK(policy.parameters() == base_logits());
+}
+
+TEST_CASE("dopr: a failure anywhere restores policy and selector", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(rows));
+  const auto untouched = save_state(selector);
+  sgd optimizer(policy.space(), fast);
+  const auto same = [&] { return policy.parameters() == base_logits() && save_state(selector) == untouched; };
+
+  struct failing_judge {
+    std::size_t last;
+    double reward = infinity;  // what it says at last, unless it throws
+    mutable std::size_t calls = 0;
+    verdict operator()(std::size_t p, std::span<const token> completion) const {
+      if (++calls <= last) return judge{}(p, completion);
+      if (std::isinf(reward)) throw std::runtime_error("the judge is ill");
+      return {reward};
+    }
+  };
+  const prompt_set<failing_judge> never{prompts(rows), {1u << 20}};
+  const prompt_set<failing_judge> ill{prompts(rows), {8 * 7}};
+  CHECK_THROWS_WITH(dopr(policy, ill, never, selector, centred{}, optimizer, small), "the judge is ill");
+  CHECK(ill.verify.calls == 8 * 7 + 1);
+  CHECK(same());
+  const prompt_set<failing_judge> nan{prompts(rows), {8 * 7, std::numeric_limits<double>::quiet_NaN()}};
+  CHECK_THROWS_AS(dopr(policy, nan, never, selector, centred{}, optimizer, small), std::invalid_argument);
+  CHECK(same());
+  const prompt_set<failing_judge> two{prompts(rows), {8 * 7 + 2, 2.0}};
+  CHECK_THROWS_WITH(dopr(policy, two, never, selector, centred{}, optimizer, small),
+                    "outcome_of: reward 2 is 2, outside [0, 1]");
+  CHECK(same());
+  const prompt_set<failing_judge> ill_at_the_end{prompts(rows), {rows * 4 * 4}};
+  CHECK_THROWS_AS(dopr(policy, never, ill_at_the_end, selector, centred{}, optimizer, small), std::runtime_error);
+  CHECK(same());
+
+  struct failing_policy : tabular::policy {
+    using tabular::policy::policy;
+    mutable int left = 9;
+    void accumulate_score(const ragged<token>& prompts, const rollouts& r, std::span<const double> c, double t,
+                          std::vector<double>& g) const {
+      if (--left == 0) throw std::runtime_error("out of memory");
+      tabular::policy::accumulate_score(prompts, r, c, t, g);
+    }
+  } weak(base_logits(), columns);
+  CHECK_THROWS_WITH(train(weak, selector), "out of memory");
+  CHECK(weak.parameters() == base_logits());
+  CHECK(same());
+
+  const set pool{prompts(rows), {}};
+  CHECK_THROWS_AS(dopr(policy, pool, pool, selector, centred{}, optimizer, small,
+                       [](const dopr_step& s) {
+                         if (s.step == 6) throw std::runtime_error("enough");
+                       }),
+                  std::runtime_error);
+  CHECK(same());
+}
+
+TEST_CASE("dopr: what is not finite ends the run at the last finite parameters", "[dopr]") {
+  struct broken : tabular::policy {
+    using tabular::policy::policy;
+    mutable std::size_t calls = 0;
+    void accumulate_score(const ragged<token>& prompts, const rollouts& r, std::span<const double> c, double t,
+                          std::vector<double>& g) const {
+      tabular::policy::accumulate_score(prompts, r, c, t, g);
+      if (++calls == 5) g[7] = std::numeric_limits<double>::quiet_NaN();
+    }
+  } policy(base_logits(), columns);
+  scripted selector;
+  const dopr_result result = train(policy, selector);
+  CHECK(result.status == dopr_status::nonfinite_gradient);
+  CHECK(result.steps == 4);
+  CHECK(result.history.size() == 5);
+  CHECK(result.rollouts == 5 * 8);
+  CHECK(selector.learned == 5);
+  for (double v : policy.parameters()) CHECK(std::isfinite(v));
+
+  struct runaway {
+    int steps = 0;
+    void step(const tabular::space& space, std::vector<double>& theta, const std::vector<double>& g, double) {
+      space.axpy(++steps == 3 ? infinity : 1, g, theta);
+    }
+  } optimizer;
+  tabular::policy other(base_logits(), columns);
+  const set pool{prompts(rows), {}};
+  const dopr_result run = dopr(other, pool, pool, selector, centred{}, optimizer, small);
+  CHECK(run.status == dopr_status::nonfinite_parameters);
+  for (double v : other.parameters()) CHECK(std::isfinite(v));
+  CHECK(other.parameters() != base_logits());
+}
+
+TEST_CASE("dopr: needs nothing of its arguments beyond their concepts", "[dopr]") {
+  struct plain_ascent {
+    plain_ascent() = default;
+    plain_ascent(const plain_ascent&) = delete;
+    void step(const archetype::space& space, archetype::vector& theta, const archetype::vector& g, double factor) {
+      space.axpy(2 * factor, g, theta);
+    }
+  } ascent;
+  archetype::policy opaque(base_logits(), columns);
+  tabular::policy open(base_logits(), columns);
+  scripted a, b;
+  const set pool{prompts(rows), {}};
+  sgd same(open.space(), {.learning_rate = 2});
+  dopr_options o = small;
+  o.max_step_kl = 0.1;
+  const dopr_result first = dopr(opaque, pool, pool, a, group_normalized{}, ascent, o);
+  const dopr_result second = dopr(open, pool, pool, b, group_normalized{}, same, o);
+  CHECK(first.held_out->moved == second.held_out->moved);
+  const prompt_set<archetype::rollout_verifier> weak{prompts(rows), {}};
+  CHECK(dopr(opaque, weak, weak, a, archetype::advantage_estimator{}, ascent, small).steps == 40);
+}
+
+TEST_CASE("dopr: bad options are named", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  const auto message = [&](auto change, std::size_t pool = rows, std::size_t held_out = 4) {
+    dopr_options o = small;
+    change(o);
+    sgd optimizer(policy.space());
+    scripted selector;
+    try {
+      (void)dopr(policy, set{prompts(pool), {}}, set{prompts(held_out), {}}, selector, centred{}, optimizer, o);
+    } catch (const std::invalid_argument& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  const auto nothing = [](auto&) {};
+  CHECK(message(nothing) == "no error");
+  CHECK(message([](auto& o) { o.steps = 0; }) == "dopr: steps is 0");
+  CHECK(message(nothing, 11) == "dopr: a selector of 12 prompts for a training set of 11");
+  CHECK(message([](auto& o) { o.step_prompts = 13; }) == "dopr: steps of 13 prompts from 12");
+  CHECK(message([](auto& o) { o.step_prompts = 0; }) == "dopr: steps of 0 prompts from 12");
+  CHECK(message([](auto& o) { o.candidates = 13; }) == "dopr: 1 prompts of 13 candidates from 12");
+  CHECK(message([](auto& o) { o.candidates = 2, o.step_prompts = 3; }) == "dopr: 3 prompts of 2 candidates from 12");
+  CHECK(message([](auto& o) { o.group_size = 0; }) == "dopr: group_size is 0");
+  CHECK(message([](auto& o) { o.max_gradient_norm = 0; }) == "dopr: max_gradient_norm is 0");
+  CHECK(message([](auto& o) { o.max_step_kl = 0; }) == "dopr: max_step_kl is 0");
+  CHECK(message([](auto& o) { o.evaluation_group = 0; }) == "dopr: evaluation_group is 0");
+  CHECK(message(nothing, rows, 0) == "dopr: there are no held-out prompts");
+  CHECK(message([](auto& o) { o.evaluate_every = 0; }, rows, 0) == "no error");
+  CHECK(policy.parameters() != base_logits());
+}
+
+TEST_CASE("group entropy: distinct answers and tokens", "[dopr]") {
+  CHECK(normalized_entropy(std::vector<int>{}) == 1);
+  CHECK(normalized_entropy(std::vector<int>{3}) == 1);
+  CHECK(normalized_entropy(std::vector<int>{3, 3, 3, 3}) == 0);
+  CHECK(normalized_entropy(std::vector<int>{4, 1, 3, 2}) == Approx(1));
+  CHECK(normalized_entropy(std::vector<int>{1, 2, 1, 2}) == Approx(std::log(2) / std::log(4)));
+  CHECK(normalized_entropy(std::vector<std::string>{"b", "a", "b", "b"}) ==
+        Approx(-(0.25 * std::log(0.25) + 0.75 * std::log(0.75)) / std::log(4)));
+
+  rollouts r;
+  r.offsets = {0, 2, 4, 6, 6};
+  r.tokens = {1, 9, 1, 8, 2, 9};
+  r.entropies = {0.5, 0.1, 0.3, 0.1, 0.2, 0.6};
+  CHECK(answer_entropy<>{}(r, 0, 3) == Approx(1));
+  CHECK(answer_entropy<>{}(r, 0, 1) == 1);
+  const auto last = [](std::span<const token> c) { return c.empty() ? token{-1} : c.back(); };
+  CHECK(answer_entropy<decltype(last)>{last}(r, 0, 3) ==
+        Approx(-(std::log(1. / 3) / 3 + 2 * std::log(2. / 3) / 3) / std::log(3)));
+  CHECK(token_entropy{4}(r, 1, 3) == Approx(0.3 / std::log(4)));
+  CHECK(token_entropy{2}(r, 0, 1) == Approx(0.3 / std::log(2)));
+  CHECK(token_entropy{2}(r, 3, 4) == 1);
+  CHECK_THROWS_WITH(token_entropy{1}(r, 0, 1), "token_entropy: vocabulary is 1");
+  CHECK(no_entropy{}(r, 0, 4) == 1);
+}
+
+TEST_CASE("statistics: rollouts until an accuracy is reached, runs that never do included", "[dopr]") {
+  using report::bound;
+  const std::vector<report::look> run{{0, 0.4}, {100, 0.6}, {200, 0.5}, {300, 0.9}};
+  CHECK(*report::first_reach(run, 0.3) == 0);
+  CHECK(*report::first_reach(run, 0.5) == Approx(50));
+  CHECK(*report::first_reach(run, 0.6) == Approx(100));
+  CHECK(*report::first_reach(run, 0.7) == Approx(250));
+  CHECK(!report::first_reach(run, 0.95));
+  CHECK(!report::first_reach({}, 0.1));
+
+  const std::optional<double> never;
+  const std::vector<std::optional<double>> all{100., 200., 300.}, some{100., never, never}, none{never, never, never},
+      twice{200., 400., 600.};
+  const auto complete = report::time_to(0.5, all, 1000);
+  CHECK(complete.rollouts.mean == Approx(200));
+  CHECK(complete.reached == 3);
+  CHECK(complete.kind == bound::exact);
+  const auto censored = report::time_to(0.5, some, 1000);
+  CHECK(censored.rollouts.mean == Approx(700));
+  CHECK(censored.reached == 1);
+  CHECK(censored.runs == 3);
+  CHECK(censored.kind == bound::at_least);
+  CHECK(report::time_to(0.5, none, 1000).rollouts == interval{1000, 1000, 1000});
+  CHECK_THROWS_AS(report::time_to(0.5, {}, 1000), std::invalid_argument);
+
+  const auto half = report::saved(twice, all, 1000);
+  CHECK(half.factor.mean == Approx(2));
+  CHECK(half.factor.low == Approx(2));  // paired by seed: the same factor in every one
+  CHECK(half.kind == bound::exact);
+  const auto least = report::saved(some, all, 1000);
+  CHECK(least.factor.mean == Approx(std::cbrt(1 * 5 * (10. / 3))));
+  CHECK(least.kind == bound::at_least);
+  CHECK(report::saved(all, some, 1000).kind == bound::at_most);
+  CHECK(report::saved(all, some, 1000).factor.mean == Approx(1 / least.factor.mean));
+  CHECK(report::saved(some, none, 1000).kind == bound::unknown);
+  CHECK_THROWS_AS(report::saved(all, std::span(some).first(2), 1000), std::invalid_argument);
+}
+
+TEST_CASE("pools: kinds of prompts by what the base can do", "[dopr]") {
+  std::vector<std::string> texts, answers;
+  std::vector<double> rates;
+  for (const chain::problem& p : chain::draw_problems(chain::split::train, 600, random_key(1))) {
+    texts.push_back(chain::prompt_text(p));
+    answers.push_back(chain::answer_text(p));
+    rates.push_back(random_key(2).uniform(rates.size()));
+    CHECK((chain::plain_sum(texts.back()) % 100 + 100) % 100 == std::stoi(answers.back()));
+  }
+  CHECK(chain::plain_sum("47+85-09=======") == 123);
+  CHECK(chain::plain_sum("07-85=========") == -78);
+  CHECK(chain::answer_of("+23=51") == "51");
+  CHECK(chain::answer_of("+23") == "");
+  const chain::task_prompt any{"07-85=========", "22", chain::grading::form}, one{"07-85=========", "22"};
+  CHECK(chain::graded_answer(any, "-22=13") == chain::graded_answer(any, "-22=22"));
+  CHECK(chain::graded_answer(any, "-22=1") == "1");
+  CHECK(chain::graded_answer(one, "-22=13") == "13");
+
+  const auto rate_of = [&](const chain::task_prompt& t) {
+    return rates[static_cast<std::size_t>(std::find(texts.begin(), texts.end(), t.prompt) - texts.begin())];
+  };
+  const auto realistic =
+      chain::make_pool({.kind = chain::pool_kind::realistic, .size = 100, .seed = 1}, texts, answers, rates);
+  REQUIRE(realistic.size() == 100);
+  std::set<std::string> distinct;
+  std::size_t form = 0, beyond = 0;
+  for (const chain::task_prompt& t : realistic) {
+    distinct.insert(t.prompt);
+    form += t.by == chain::grading::form;
+    if (t.by == chain::grading::form) {
+      CHECK(chain::is_right(t, "+11=00"));
+      CHECK(!chain::is_right(t, "+11=0"));
+      CHECK(!chain::is_right(t, "+11"));
+      CHECK(!chain::is_right(t, "=0+"));
+      continue;
+    }
+    CHECK(chain::is_right(t, "=" + t.answer));
+    if (t.answer.size() > 2) {
+      ++beyond;
+      CHECK(t.answer == std::to_string(chain::plain_sum(t.prompt)));
+    } else if (chain::plain_sum(t.prompt) >= 0) {
+      CHECK(rate_of(t) >= 0.2);
+      CHECK(rate_of(t) <= 0.8);
+    }
+  }
+  CHECK(distinct.size() == 100);
+  CHECK(form == 45);
+  CHECK(beyond >= 30);  // "-7" has two characters
+
+  const auto wrong = chain::make_pool({.kind = chain::pool_kind::mislabelled, .size = 100, .wrong = 0.3, .seed = 1},
+                                      texts, answers, rates);
+  std::size_t changed = 0;
+  std::map<int, int> quarters;
+  for (const chain::task_prompt& t : wrong) {
+    const int gold = (chain::plain_sum(t.prompt) % 100 + 100) % 100;
+    CHECK(t.wrong == (std::stoi(t.answer) != gold));
+    changed += t.wrong;
+    ++quarters[static_cast<int>(4 * rate_of(t))];
+  }
+  CHECK(changed == 30);
+  for (int q = 0; q < 4; ++q) CHECK(quarters[q] == 25);
+  CHECK_THROWS_WITH(chain::make_pool({.kind = chain::pool_kind::balanced, .size = 1000}, texts, answers, rates),
+                    Catch::Contains("prompts are missing for the balanced pool"));
+  CHECK_THROWS_AS(chain::make_pool({.wrong = 1.5}, texts, answers, rates), std::invalid_argument);
+}
