@@ -157,6 +157,7 @@ TEST_CASE("the laws of selectors see each law broken", "[select]") {
 
 TEST_CASE("saved states that are damaged or of something else are refused with nothing changed", "[select]") {
   with_every_selector(9, [](const std::string& name, auto fresh) {
+    using S = decltype(fresh);
     INFO(name);
     auto s = fresh;
     observe_some(s, 0, 20);
@@ -174,10 +175,15 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
       if (size >= bytes.size()) continue;
       CHECK_THROWS_AS(restore_state(other, std::span(bytes).first(size)), state_error);
     }
+    int tried = 0;
     with_every_selector(10, [&](const std::string& larger, auto t) {
-      if constexpr (std::is_same_v<decltype(t), decltype(fresh)>)
-        if (larger == name) CHECK_THROWS_AS(restore_state(t, bytes), state_error);
+      if constexpr (std::is_same_v<decltype(t), S>)
+        if (larger == name) {
+          CHECK_THROWS_AS(restore_state(t, bytes), state_error);
+          ++tried;
+        }
     });
+    CHECK(tried == 1);
     CHECK(save_state(other) == own);
   });
 
@@ -187,6 +193,9 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
   CHECK_THROWS_WITH(restore_state(vade, bytes), Catch::Contains("the saved state is of gain_tracker"));
   auto large = ucb1_selector<>(gain_tracker<gain_of_rate<rate_advantage>>(10));
   CHECK_THROWS_WITH(restore_state(large, bytes), Catch::Contains("9 entries of gain visits, this one 10"));
+  auto replay = prioritized_selector<>(10);  // the same number of levels as 9
+  CHECK_THROWS_WITH(restore_state(replay, save_state(prioritized_selector<>(9))), Catch::Contains("this one"));
+  CHECK(replay.size() == 10);
   auto by_window = make_dopr_selector(beta_tracker<>(9));
   CHECK_THROWS_WITH(restore_state(by_window, save_state(make_dopr_selector(moving_reward_tracker(9)))),
                     Catch::Contains("something else where successes is expected"));
@@ -268,6 +277,15 @@ TEST_CASE("VADE's and MoPPS's counts are those of their figures and formulas", "
   }
   mopps.observe(0, binary_outcome(1, 1, 20));  // groups of one are groups
   CHECK(mopps[0].alpha == Approx(0.5 * a + 0.5 + 1));
+
+  const double known = mopps[0].alpha;
+  mopps.observe(0, outcome{.step = 30});  // nothing scored: nothing forgotten
+  CHECK(mopps[0].alpha == known);
+  beta_tracker<> fading(2, {.fade = 0.5});
+  fading.observe(1, binary_outcome(1, 2, 100));
+  fading.set_counts(std::vector<double>{4, 4}, std::vector<double>{4, 4});
+  CHECK(fading[0].alpha == 5);
+  CHECK(fading[1].alpha == 5);
 
   CHECK_THROWS_WITH(beta_tracker<>(2, {.prior_alpha = -1}), Catch::Contains("prior Beta(-1, 1)"));
   CHECK_THROWS_WITH(beta_tracker<>(2, {.fade = 0}), Catch::Contains("factor is 0"));
@@ -414,6 +432,12 @@ TEST_CASE("bandit indices are their closed forms", "[select]") {
   for (const double bound : {ucb1{}({}, now), ucb1_tuned{}({}, now), ucb_v{}({}, now), kl_ucb{}({}, now),
                              forgetting_ucb{}({}, now), optimistic<rate_variance>{}({}, now)})
     CHECK(bound == infinity);
+  // a thousand halvings later a prompt is as good as new
+  discounted_ucb_selector<> s(gain_tracker<gain_of_rate<rate_advantage>>(3, 0.5), {.xi = 2});
+  for (prompt_id id = 0; id < 3; ++id) s.observe(id, binary_outcome(1, 2, 1));
+  for (int i = 0; i < 2000; ++i) s.observe(1, binary_outcome(1, 2, 3000));
+  CHECK(s.score(0, random_key(1)) == infinity);
+  CHECK(chosen(s, 3, 1)[2] == 1);
 }
 
 TEST_CASE("utilities of the pass rate peak where they say", "[select]") {
@@ -553,6 +577,20 @@ TEST_CASE("weighted draws without replacement have the exact distribution", "[se
   }
   CHECK(statistic < 80);  // 12 degrees of freedom: probability below 1e-11
   CHECK(s.importance(3, 1) == Approx(1 / (64 * s.probability(3))));
+
+  // a prompt with more than half of the weight, and what is drawn after it
+  prioritized_selector<gain_of_rate<rate_itself>> heavy(64, {.exponent = 1, .floor = 1e-3, .initial = 0});
+  heavy.observe(3, binary_outcome(8, 8, 1));
+  heavy.observe(5, binary_outcome(4, 8, 1));
+  int before = 0, after = 0;
+  for (std::uint64_t i = 0; i < rounds; ++i) {
+    const std::vector<prompt_id> out = chosen(heavy, 2, i);
+    before += out[0] == 3;
+    after += out[0] == 3 && out[1] == 5;
+  }
+  const double p3 = heavy.probability(3), p35 = p3 * heavy.probability(5) / (1 - p3);
+  CHECK(std::abs(before - rounds * p3) < 6.2 * std::sqrt(rounds * p3 * (1 - p3)));
+  CHECK(std::abs(after - rounds * p35) < 6.2 * std::sqrt(rounds * p35 * (1 - p35)));
 }
 
 TEST_CASE("weights of zero, infinity and below zero", "[select]") {
@@ -571,7 +609,7 @@ TEST_CASE("weights of zero, infinity and below zero", "[select]") {
 }
 
 TEST_CASE("the mixed draw splits the batch", "[select]") {
-  const draw_mixed<draw_top> mixed{.share = 0.5};
+  const draw_mixed<draw_top> mixed{.share = 0.6};
   std::vector<prompt_id> out(5);
   std::array<int, 20> uniform{};
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
@@ -583,6 +621,21 @@ TEST_CASE("the mixed draw splits the batch", "[select]") {
   }
   for (int i = 0; i < 17; ++i) CHECK(std::abs(uniform[static_cast<std::size_t>(i)] - 2000.0 / 17) < 70);  // 6.6 sigma
   CHECK(uniform[17] + uniform[18] + uniform[19] == 0);
+
+  // one prompt, epsilon 0.7: the best one with probability 0.3 + 0.7 / 20
+  int best = 0;
+  for (std::uint64_t seed = 0; seed < 4000; ++seed) {
+    draw_mixed<draw_top>{.share = 0.3}(candidate_list(20), [](prompt_id id) { return static_cast<double>(id); },
+                                       std::span(out).first(1), random_key(seed));
+    best += out[0] == 19;
+  }
+  CHECK(std::abs(best - 4000 * 0.335) < 190);  // 6.3 sigma
+  // shares whose product is whole are not off by one for rounding
+  std::vector<prompt_id> many(100);
+  draw_mixed<draw_top>{.share = 0.07}(candidate_list(1000), [](prompt_id id) { return static_cast<double>(id); }, many,
+                                      random_key(1));
+  CHECK(many[6] == 993);
+  CHECK(many[7] != 992);
 }
 
 TEST_CASE("Beta draws have the moments of their distribution", "[select]") {
@@ -602,8 +655,15 @@ TEST_CASE("Beta draws have the moments of their distribution", "[select]") {
   }
   CHECK(beta_draw(0, 1, prompt_draws(random_key(1), 0)) == 0);
   CHECK(beta_draw(1, 0, prompt_draws(random_key(1), 0)) == 1);
-  const double either = beta_draw(0, 0, prompt_draws(random_key(1), 0));
-  CHECK((either == 0 || either == 1));
+  for (const double tiny : {0.0, 1e-320, 1e-308}) {
+    int ones = 0;
+    for (prompt_id id = 0; id < 400; ++id) {
+      const double either = beta_draw(tiny, tiny, prompt_draws(random_key(1), id));
+      REQUIRE((either == 0 || either == 1));
+      ones += either == 1;
+    }
+    CHECK(std::abs(ones - 200) < 65);  // 6.5 sigma
+  }
 }
 
 TEST_CASE("MMR1, LILO, DOTS, Kimi, historical variance and pairs choose what they should", "[select]") {
@@ -736,6 +796,11 @@ TEST_CASE("SEC learns per step, DUMP over a window, and slots follow the values"
   CHECK(chosen(flat, 3, 1).size() == 3);  // all values 0: categories alike
 }
 
+TEST_CASE("a category's softmax has a temperature above 0", "[select]") {
+  const category_selector s({0, 1, 1}, sec_values<>(2), category_softmax{0});
+  CHECK_THROWS_WITH(chosen(s, 1, 1), Catch::Contains("temperature is 0"));
+}
+
 TEST_CASE("PREPO slides its window from low to high perplexity", "[select]") {
   perplexity_window s(10, 100);
   std::vector<float> ppl{5, 3, 9, 1, 7, 2, 8, 4, 10, 6};
@@ -745,6 +810,14 @@ TEST_CASE("PREPO slides its window from low to high perplexity", "[select]") {
   CHECK(chosen(s, 2, 1) == std::vector<prompt_id>{0, 9});  // floor(.5 * 8) = 4
   s.observe(0, binary_outcome(1, 8, 400));
   CHECK(chosen(s, 2, 1) == std::vector<prompt_id>{2, 8});
+  perplexity_window wide(101, 100);
+  std::vector<float> rising(101);
+  std::iota(rising.begin(), rising.end(), 1.f);
+  wide.set_perplexities(rising);
+  for (std::uint64_t step = 1; step <= 100; ++step) {
+    wide.observe(0, outcome{.step = step});
+    CHECK(chosen(wide, 1, 1)[0] == step);
+  }
   ppl[4] = 0.5;
   CHECK_THROWS_WITH(s.set_perplexities(ppl), Catch::Contains("perplexity 4 is 0.5"));
   const auto w = entropy_weights(std::vector<double>{1, 2, 3});

@@ -54,11 +54,17 @@ class random_key {
     return philox4x32_10(counter, {low(bits_), high(bits_)});
   }
 
+  /// A double in (0, 1) from 64 random bits, of which 53 count.
+  static constexpr double unit(std::uint32_t high_bits, std::uint32_t low_bits) {
+    const std::uint64_t bits = ((std::uint64_t{high_bits} << 32) | low_bits) >> 11;
+    const double u = (static_cast<double>(bits) + 0.5) * 0x1p-53;
+    return u < 1 ? u : 1 - 0x1p-53;  // the largest value would be rounded up to 1
+  }
+
   /// A double in (0, 1), 53 random bits, for one position of one rollout of one prompt.
   constexpr double uniform(std::uint64_t prompt, std::uint32_t rollout = 0, std::uint32_t position = 0) const {
     const philox_block out = block({position, rollout, low(prompt), high(prompt)});
-    const std::uint64_t bits = ((std::uint64_t{out[1]} << 32) | out[0]) >> 11;
-    return (static_cast<double>(bits) + 0.5) * 0x1p-53;
+    return unit(out[1], out[0]);
   }
 
   /// An integer in [0, n), n > 0, by multiplication with a 64-bit draw (bias below n / 2^64).

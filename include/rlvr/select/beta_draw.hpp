@@ -1,6 +1,7 @@
 #pragma once
 /// One draw from a Beta distribution, as a pure function of the key.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -40,10 +41,8 @@ class gamma_rejection {
 /// Beta(0, 0) one of both. In [0, 1], never NaN. Two gamma draws by the rejection of Marsaglia and Tsang (2000), which
 /// needs 1.05 tries at most on average; shapes below 1 are drawn in logarithms, where tiny ones do not underflow.
 inline double beta_draw(double alpha, double beta, const prompt_draws& draws) {
-  if (alpha == 0 || beta == 0) {
-    if (alpha == beta) return draws.uniform(0) < 0.5 ? 0 : 1;
-    return alpha == 0 ? 0 : 1;
-  }
+  alpha = std::max(alpha, 1e-300);  // below, both logarithms could be infinite; a draw is 0 or 1 long before
+  beta = std::max(beta, 1e-300);
   detail::gamma_rejection a(alpha), b(beta);
   bool has_a = false, has_b = false;
   for (std::uint32_t at = 1; !(has_a && has_b); at += 2) {

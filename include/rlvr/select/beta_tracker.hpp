@@ -51,8 +51,8 @@ struct beta_options {
 ///
 ///     a <- keep a + k,   b <- keep b + m,
 ///
-/// and every step without a visit: a <- fade a, b <- fade b. A fractional reward counts as that share of a success. With
-/// both 1 this is the posterior of a fixed rate; with keep the prior is relaxed to, as alpha <- keep alpha +
+/// and every step without a visit (one without scored rollouts is none): a <- fade a, b <- fade b. A fractional reward
+/// counts as that share of a success. With both 1 this is the posterior of a fixed rate; with keep the prior is relaxed to, as alpha <- keep alpha +
 /// (1 - keep) prior + k. 12 bytes per prompt (float32 counts). Models tracker.
 template <class Keep = keep_share>
 class beta_tracker {
@@ -68,7 +68,7 @@ class beta_tracker {
             "beta_tracker: prior Beta(", options.prior_alpha, ", ", options.prior_beta, ")");
   }
 
-  /// Counts to begin with, from rollouts of an earlier policy. Throws std::invalid_argument for other sizes than the
+  /// Counts as of now, from rollouts of an earlier policy. Throws std::invalid_argument for other sizes than the
   /// pool's and counts that are negative or not finite, with nothing changed.
   void set_counts(std::span<const double> successes, std::span<const double> failures) {
     require(successes.size() == size() && failures.size() == size(), "beta_tracker: counts of ", successes.size(),
@@ -79,6 +79,7 @@ class beta_tracker {
     for (std::size_t i = 0; i < size(); ++i) {
       successes_[i] = static_cast<float>(successes[i]);
       failures_[i] = static_cast<float>(failures[i]);
+      touched_[i] = static_cast<std::uint32_t>(step_);
     }
   }
 
@@ -92,12 +93,13 @@ class beta_tracker {
   }
 
   void observe(prompt_id id, const outcome& o) {
+    step_ = std::max(step_, o.step);
+    visits_ += 1;
+    if (o.rollouts == 0) return;
     const double kept = options_.keep(o) * fade_.until_visit(touched_[id], o.step);
     successes_[id] = static_cast<float>(kept * static_cast<double>(successes_[id]) + o.successes());
     failures_[id] = static_cast<float>(kept * static_cast<double>(failures_[id]) + o.failures());
     touched_[id] = std::max(touched_[id], static_cast<std::uint32_t>(o.step));
-    step_ = std::max(step_, o.step);
-    visits_ += 1;
   }
 
   template <class Self, class Visit>

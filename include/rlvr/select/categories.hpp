@@ -139,7 +139,10 @@ class dump_values {
 /// How the category of the next slot is drawn from the values Q.
 struct category_softmax {
   double temperature = 1;
-  double weight(double q, double largest) const { return std::exp((q - largest) / temperature); }
+  double weight(double q, double largest) const {
+    require(temperature > 0, "category_softmax: temperature is ", temperature);
+    return std::exp((q - largest) / temperature);
+  }
 };
 /// Proportional to max(Q, floor).
 struct category_proportional {

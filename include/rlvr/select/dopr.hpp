@@ -53,7 +53,9 @@ struct dopr_score {
   }
 };
 
-/// The DoPR selector: volatility from any reward tracker, visits from a counter, the prompts of largest S.
+/// The DoPR selector: volatility from any reward tracker, visits from a counter, the prompts of largest S. Free to choose
+/// among a whole pool, it returns to the same few prompts when the bonus is small: give it candidates (16 of an epoch), or
+/// a bonus scale of at least 0.5.
 ///
 ///  - moving_reward_tracker(pool): exponentially weighted deviation of the rewards, the default; with weight 1 the
 ///    deviation of the last group.

@@ -53,19 +53,20 @@ inline std::uint64_t tie_of(random_key key, prompt_id id) {
 
 }  // namespace detail
 
-/// What keep_largest does about a priority that is NaN.
-struct refuse_nan {
-  void operator()(prompt_id id) const { require(false, "select: the score of prompt ", id, " is NaN"); }
+/// The priority itself, for keep_largest without a bound.
+struct given_priority {
+  double operator()(prompt_id, double priority) const { return priority; }
 };
 
 /// Fills `out` with the candidates of the out.size() largest priorities, largest first; equal priorities stand in a
 /// random order. `priority(id)` is called once per candidate, in blocks that the compiler can turn into vector
-/// instructions when it is straight-line code; -infinity is allowed and comes last. For a NaN `refuse(id)` is called,
-/// which throws. Throws std::invalid_argument also when there are too few candidates. O(n + k log k log(n/k)) expected
-/// for n candidates in random order, O(k) memory.
-template <class Priority, class Refuse = refuse_nan>
+/// instructions when it is straight-line code; -infinity is allowed and comes last. With `exact` it may be a cheap upper
+/// bound: exact(id, bound) is then the priority, asked for only where the bound reaches the k largest so far. Throws
+/// std::invalid_argument for a priority that is NaN and for too few candidates. O(n + k log k log(n/k)) expected for n
+/// candidates in random order, O(k) memory.
+template <class Priority, class Exact = given_priority>
 void keep_largest(const candidate_list& candidates, Priority&& priority, std::span<prompt_id> out, random_key key,
-                  Refuse&& refuse = {}) {
+                  Exact&& exact = {}) {
   require(out.size() <= candidates.size(), "select: ", out.size(), " prompts wanted of ", candidates.size());
   if (out.empty()) return;
   const auto better = [](const detail::ranked& a, const detail::ranked& b) { return a > b; };
@@ -86,8 +87,10 @@ void keep_largest(const candidate_list& candidates, Priority&& priority, std::sp
     for (std::size_t j = 0; j < size; ++j) {
       if (p[j] < threshold) continue;
       const prompt_id id = candidates[begin + j];
-      if (p[j] != p[j]) refuse(id);
-      const detail::ranked entry{p[j], detail::tie_of(key, id), id};
+      const double value = exact(id, p[j]);
+      require(value == value, "select: the score of prompt ", id, " is NaN");
+      if (value < threshold) continue;
+      const detail::ranked entry{value, detail::tie_of(key, id), id};
       if (heap.size() < out.size()) {
         heap.push_back(entry);
         std::push_heap(heap.begin(), heap.end(), better);
@@ -105,8 +108,8 @@ void keep_largest(const candidate_list& candidates, Priority&& priority, std::sp
 
 /// A way to choose among scored candidates.
 ///
-///  - `d(candidates, score, out, key)`: fills out with distinct candidates; a pure function. score(id) is called at most
-///    twice per candidate and gives a double, +infinity for "before all others".
+///  - `d(candidates, score, out, key)`: fills out with distinct candidates; a pure function. score(id) is pure
+///    and gives a double, +infinity for "before all others".
 ///  - Throws std::invalid_argument for more prompts than candidates, and for a score that the draw cannot use, naming
 ///    the prompt.
 template <class D>
@@ -124,6 +127,7 @@ struct draw_top {
 /// Prompts one after another without replacement, each with probability proportional to its score among those left.
 /// Scores are weights: not negative; weight 0 is drawn, uniformly, only when nothing else is left; infinite weights
 /// come first. Source: exponential clocks E / w (Efraimidis and Spirakis 2006), the same as Gumbel top-k on log w.
+/// ln u <= u - 1 spares most candidates the logarithm.
 struct draw_proportional {
   template <class Score>
   void operator()(const candidate_list& candidates, Score&& score, std::span<prompt_id> out, random_key key) const {
@@ -132,9 +136,13 @@ struct draw_proportional {
         candidates,
         [&](prompt_id id) {
           const double w = score(id);
-          return std::log(clocks.uniform(id)) / (w >= 0 ? w : std::numeric_limits<double>::quiet_NaN());
+          return (clocks.uniform(id) - 1) / (w >= 0 ? w : std::numeric_limits<double>::quiet_NaN());
         },
-        out, key, [&](prompt_id id) { require(false, "select: the weight of prompt ", id, " is ", score(id)); });
+        out, key, [&](prompt_id id, double) {
+          const double w = score(id);
+          require(w >= 0, "select: the weight of prompt ", id, " is ", w);
+          return std::log(clocks.uniform(id)) / w;
+        });
   }
 };
 
@@ -160,8 +168,9 @@ struct draw_uniform {
   }
 };
 
-/// ceil(share k) prompts by `preferred`, the rest uniformly from the others: the epsilon mix with epsilon = 1 - share.
-/// Source: MMR1 (arXiv 2509.21268, algorithm 1), without replacement.
+/// share k prompts by `preferred`, the rest uniformly from the others: the epsilon mix with epsilon = 1 - share. Of what
+/// share k has behind the point a prompt is made with that probability, so that k = 1 is epsilon-greedy.
+/// Source: MMR1 (arXiv 2509.21268, algorithm 1, which rounds down), without replacement.
 template <draw Preferred>
 struct draw_mixed {
   double share = 0.5;
@@ -171,7 +180,8 @@ struct draw_mixed {
   void operator()(const candidate_list& candidates, Score&& score, std::span<prompt_id> out, random_key key) const {
     require(share >= 0 && share <= 1, "draw_mixed: share is ", share);
     require(out.size() <= candidates.size(), "select: ", out.size(), " prompts wanted of ", candidates.size());
-    const auto first = static_cast<std::size_t>(std::ceil(share * static_cast<double>(out.size())));
+    const double wanted = std::floor(share * static_cast<double>(out.size()) + key.uniform(0));
+    const std::size_t first = std::min(static_cast<std::size_t>(wanted), out.size());
     preferred(candidates, score, out.first(first), key.fold(2));
     std::vector<prompt_id> taken(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(first));
     std::sort(taken.begin(), taken.end());

@@ -34,7 +34,8 @@ struct gain_entropy {
   double operator()(const outcome& o) const { return o.entropy; }
 };
 
-/// Gains of one prompt: N visits, their mean and variance (divided by N).
+/// Gains of one prompt, a visit without scored rollouts counted as one of its gain too (0 for those here), so that a
+/// prompt that cannot be scored does not stay at an infinite bound: N visits, their mean and variance (divided by N).
 struct gain_belief {
   double visits = 0;
   double mean = 0;

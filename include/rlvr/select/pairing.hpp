@@ -1,10 +1,11 @@
 #pragma once
 /// Pairs of a hard but solvable prompt and an easy but brittle one.
 
-#include <cmath>
+#include <algorithm>
 #include <cstddef>
 #include <limits>
 #include <span>
+#include <vector>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/select/draw.hpp>
@@ -33,12 +34,12 @@ struct draw_pairs {
           return p <= 0 || p >= 1 ? -2.0 : p < 0.5 ? 2 - p : -p;
         },
         out.first(hard), key.fold(1));
-    const std::span<const prompt_id> taken = out.first(hard);
+    std::vector<prompt_id> taken(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(hard));
+    std::sort(taken.begin(), taken.end());
     keep_largest(
         candidates,
         [&](prompt_id id) {
-          for (const prompt_id t : taken)
-            if (t == id) return -std::numeric_limits<double>::infinity();
+          if (std::binary_search(taken.begin(), taken.end(), id)) return -std::numeric_limits<double>::infinity();
           const double p = rate(id);
           return p <= 0 || p >= 1 ? -2.0 : p >= 0.5 ? 1 + p : p - 1;
         },

@@ -22,7 +22,7 @@ namespace rlvr {
 ///     floor(rho (n - K)) ... + K - 1   of the n candidates in ascending order,   rho = min(step / steps, 1),
 ///
 /// with step the largest observed. `set_perplexities` gives the pool's values (exp of the mean negative log-prob of the
-/// prompt's tokens); equal ones stand in random order. 4 bytes per prompt. Models selector. Selecting is O(n log n).
+/// prompt's tokens); equal ones stand in random order. 4 bytes per prompt. Models selector. Selecting is O(n log K).
 /// Source: PREPO (arXiv 2511.00794, first version).
 class perplexity_window {
  public:
@@ -74,10 +74,13 @@ class perplexity_window {
       const prompt_id id = candidates[j];
       order[j] = {-static_cast<double>(perplexity_[id]), detail::tie_of(key, id), id};
     }
-    const double progress = std::min(static_cast<double>(step_) / static_cast<double>(steps_), 1.0);
-    const auto first = static_cast<std::size_t>(progress * static_cast<double>(n - k));
-    std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a > b; });
-    for (std::size_t j = 0; j < k; ++j) out[j] = order[first + j].id;
+    // in whole numbers, below 2^63: a product with the rounded quotient may fall below a whole number
+    const auto first = order.begin() + static_cast<std::ptrdiff_t>(std::min(step_, steps_) * (n - k) / steps_);
+    const auto last = first + static_cast<std::ptrdiff_t>(k);
+    const auto before = [](const auto& a, const auto& b) { return a > b; };
+    std::nth_element(order.begin(), first, order.end(), before);
+    std::partial_sort(first, last, order.end(), before);
+    for (std::size_t j = 0; j < k; ++j) out[j] = first[static_cast<std::ptrdiff_t>(j)].id;
   }
 
   std::vector<float> perplexity_;

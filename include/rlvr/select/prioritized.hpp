@@ -27,7 +27,7 @@ struct prioritized_options {
 
 /// Prompts are drawn without replacement with probability proportional to (gain + floor)^exponent, the gain that of the
 /// last visit. Models selector. Selecting k prompts of the pool is O(k log n) while those drawn hold less than half the
-/// weight and k < n / 16, else one pass; from candidates it is one pass. 16 to 32 bytes per prompt.
+/// weight and k < n / 16, then one pass over the others; from candidates it is one pass. 16 to 24 bytes per prompt.
 /// Source: prioritised experience replay (Schaul et al. 2016, arXiv 1511.05952) with the mean |A| for the TD error.
 template <class Gain = gain_of_rate<rate_advantage>>
 class prioritized_selector {
@@ -69,7 +69,9 @@ class prioritized_selector {
     double mass = 0;
     std::uint64_t draws = 0;
     for (std::size_t k = 0; k < out.size(); ++k) {
-      if (2 * mass > tree_.total() || 16 * out.size() > size()) return in_one_pass(candidate_list(size()), out, key);
+      if (2 * mass > tree_.total() || 16 * out.size() > size())  // the weights of those left are what they were
+        return draw_proportional{}(
+            candidate_list(size()), [&](prompt_id id) { return is_taken(id, k) ? 0 : tree_[id]; }, out.subspan(k), key);
       prompt_id id;
       do {  // drawing again until it is a new one is drawing from those left
         id = static_cast<prompt_id>(tree_.find(tree_.total() * key.uniform(draws++)));
@@ -81,7 +83,7 @@ class prioritized_selector {
   }
   void select(std::span<prompt_id> out, random_key key, std::span<const prompt_id> candidates) const {
     check_candidates(candidates, size());
-    in_one_pass(candidate_list(candidates), out, key);
+    draw_proportional{}(candidate_list(candidates), [this](prompt_id id) { return tree_[id]; }, out, key);
   }
 
   void observe(prompt_id id, const outcome& o) {
@@ -102,10 +104,6 @@ class prioritized_selector {
   static constexpr std::size_t few = 32;
 
   double priority(double gain) const { return std::pow(gain + options_.floor, options_.exponent); }
-
-  void in_one_pass(const candidate_list& candidates, std::span<prompt_id> out, random_key key) const {
-    draw_proportional{}(candidates, [this](prompt_id id) { return tree_[id]; }, out, key);
-  }
 
   prioritized_options options_;
   Gain gain_;

@@ -155,7 +155,8 @@ inline curriculum_selector make_curriculum(std::span<const double> difficulties,
   return curriculum_selector(std::move(labels), schedule);
 }
 
-/// Of pass rates as believed, pairs of hard-but-solvable and easy-but-brittle prompts.
+/// Of pass rates as believed, pairs of hard-but-solvable and easy-but-brittle prompts. A prompt never visited has rate 0
+/// and comes last: screen the pool first.
 struct believed_rate {
   double operator()(const reward_belief& b, const pool_clock&) const { return b.mean; }
 };

@@ -82,10 +82,7 @@ class prompt_draws {
   /// Two independent ones from one block.
   std::array<double, 2> uniform_pair(std::uint32_t position) const {
     const philox_block b = key_.block({position, 1u, id_, 0u});
-    const auto unit = [](std::uint32_t high, std::uint32_t low) {
-      return (static_cast<double>(((std::uint64_t{high} << 32) | low) >> 11) + 0.5) * 0x1p-53;
-    };
-    return {unit(b[1], b[0]), unit(b[3], b[2])};
+    return {random_key::unit(b[1], b[0]), random_key::unit(b[3], b[2])};
   }
 
  private:
@@ -149,7 +146,8 @@ class pool_selector {
   }
 
  private:
-  void choose(const candidate_list& candidates, std::span<prompt_id> out, random_key key) const {
+  /// Flattened: a score that is not inlined is not turned into vector instructions.
+  [[gnu::flatten]] void choose(const candidate_list& candidates, std::span<prompt_id> out, random_key key) const {
     const pool_clock now = tracker_.clock();
     if constexpr (requires(prompt_id id) { utility_(tracker_[id], now); }) {
       draw_(candidates, [&](prompt_id id) { return utility_(tracker_[id], now); }, out, key);

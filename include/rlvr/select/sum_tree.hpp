@@ -12,11 +12,11 @@
 namespace rlvr {
 
 /// Weights w_0 ... w_(n-1) under a complete binary tree of their sums. Every node is the sum of its two children as they
-/// are now, recomputed from them: rounding does not accumulate. 16 bytes per weight, rounded up to a power of two.
+/// are now, recomputed from them: rounding does not accumulate. 16 to 24 bytes per weight.
 /// Source: the sum tree of prioritised experience replay (arXiv 1511.05952, appendix B.2.1).
 class sum_tree {
  public:
-  explicit sum_tree(std::size_t size) : size_(size), leaves_(std::bit_ceil(size)), nodes_(2 * leaves_, 0.0) {}
+  explicit sum_tree(std::size_t size) : size_(size), leaves_(std::bit_ceil(size)), nodes_(leaves_ + size + 1, 0.0) {}
 
   std::size_t size() const { return size_; }
   double total() const { return nodes_[1]; }
@@ -37,7 +37,8 @@ class sum_tree {
     for (std::size_t i = 0; i < size_; ++i)
       require(weights[i] >= 0 && std::isfinite(weights[i]), "sum_tree: weight ", i, " is ", weights[i]);
     for (std::size_t i = 0; i < size_; ++i) nodes_[leaves_ + i] = weights[i];
-    for (std::size_t node = leaves_ - 1; node > 0; --node) nodes_[node] = nodes_[2 * node] + nodes_[2 * node + 1];
+    for (std::size_t node = (leaves_ + size_ - 1) / 2; node > 0; --node)
+      nodes_[node] = nodes_[2 * node] + nodes_[2 * node + 1];
   }
 
   /// The smallest i with w_0 + ... + w_i > mass, never one of weight 0. Requires 0 <= mass and total() > 0; mass from
@@ -58,13 +59,13 @@ class sum_tree {
 
   template <class Self, class Visit>
   static void visit_state(Self& self, Visit&& visit) {
-    visit(self.size_, "tree size");
     visit(self.nodes_, "tree nodes");
   }
 
  private:
   std::size_t size_, leaves_;
-  std::vector<double> nodes_;  ///< node k has children 2k and 2k + 1; leaf i is node leaves_ + i
+  std::vector<double> nodes_;  ///< node k has children 2k and 2k + 1; leaf i is node leaves_ + i, and behind the
+                               ///< last one stands a 0: no other pool has a tree of this size
 };
 
 }  // namespace rlvr

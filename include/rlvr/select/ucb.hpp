@@ -16,13 +16,14 @@ namespace rlvr {
 namespace detail {
 
 inline constexpr double unvisited = std::numeric_limits<double>::infinity();
+inline constexpr double forgotten = 1e-290;  ///< so few faded visits are none, before a / visits overflows
 
 /// x, or +infinity when there are no visits; an addition and not a branch, for the sake of vector instructions. x is
 /// finite or +infinity.
-inline double if_visited(double visits, double x) { return x + (visits > 0 ? 0 : unvisited); }
+inline double if_visited(double visits, double x) { return x + (visits > forgotten ? 0 : unvisited); }
 
 /// a / visits, 0 when there are none.
-inline double per_visit(double a, double visits) { return a / (visits > 0 ? visits : unvisited); }
+inline double per_visit(double a, double visits) { return a / (visits > forgotten ? visits : unvisited); }
 
 /// KL divergence of Bernoulli(p) to Bernoulli(q), 0 < q < 1.
 inline double bernoulli_kl(double p, double q) {
