@@ -220,6 +220,25 @@ TEST_CASE("rollouts append and validate", "[core]") {
   CHECK_THROWS_AS(append(judged, whole), std::invalid_argument);
   CHECK(judged.size() == 5);
   CHECK(judged.tokens.size() == 5);
+  const auto only_one_has = [&](auto drop) {
+    rollouts r = whole, other = whole;
+    drop(other);
+    const std::string message = message_of([&] { append(r, other); });
+    CHECK(r.offsets == whole.offsets);
+    CHECK(r.tokens == whole.tokens);
+    return message;
+  };
+  CHECK(contains(only_one_has([](rollouts& r) { r.log_probs.clear(); }), "log_probs"));
+  CHECK(contains(only_one_has([](rollouts& r) { r.entropies.clear(); }), "entropies"));
+  CHECK(contains(only_one_has([](rollouts& r) { r.finished.clear(); }), "finished"));
+  rollouts twice = judged;
+  append(twice, twice);
+  rollouts copied = judged;
+  append(copied, judged);
+  CHECK(twice.offsets == copied.offsets);
+  CHECK(twice.tokens == copied.tokens);
+  CHECK(twice.prompts == copied.prompts);
+  CHECK(twice.verdicts == copied.verdicts);
   rollouts empty;
   append(empty, judged);
   CHECK(empty.verdicts.size() == 5);
@@ -321,4 +340,10 @@ TEST_CASE("policies refuse damaged offsets and vectors of another size", "[core]
   // The last rollout indices there are.
   const rollouts last = policy.sample(prompts, std::vector<sample_request>{{0, 4, 0xfffffffcu}}, {}, random_key(1));
   CHECK(last.size() == 4);
+}
+
+TEST_CASE("uniform draws are strictly inside (0, 1)", "[core]") {
+  STATIC_REQUIRE(random_key::unit(0, 0) == 0x1p-54);
+  STATIC_REQUIRE(random_key::unit(0xffffffffu, 0xffffffffu) == 1 - 0x1p-53);
+  STATIC_REQUIRE(random_key::unit(0x80000000u, 0) == 0.5);
 }

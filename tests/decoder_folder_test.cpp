@@ -1,6 +1,7 @@
 /// Files, staged folders and model folders: whole or not at all, and every fault by name.
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -93,6 +94,13 @@ TEST_CASE("files: read and write") {
   CHECK(error_of<file_error>([&] { write_file(dir.path / "d", "x"); }) ==
         "cannot write " + (dir.path / "d").string() + ": Is a directory");
   CHECK(dir.entries() == 3);
+  // Renaming would put a file in the place of a device.
+  const fs::path pipe = dir.path / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(error_of<input_error>([&] { write_file(pipe, "x"); }) ==
+        pipe.string() + " is a device or a pipe, which a file cannot replace");
+  CHECK(fs::is_fifo(pipe));
+  CHECK(dir.entries() == 4);
 }
 
 TEST_CASE("files: a write that fails leaves the older file and nothing else") {

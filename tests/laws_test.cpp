@@ -460,6 +460,43 @@ TEST_CASE("sampler_laws: a wrong temperature in the log-probs shows with enough 
   CHECK(joined(laws::sampler_laws(sound, w.prompts, many, w.sampling, w.key)) == "");
 }
 
+/// Draws letters that do not depend on each other; or, with one random number for all of a rollout, do.
+struct letters {
+  enum class numbers { one_each, one_for_all } use;
+
+  rollouts sample(const ragged<token>& prompts, std::span<const sample_request> requests,
+                  const sampling_options& options, random_key key) const {
+    require(options.max_tokens > 0 && options.temperature > 0 && is_finite(options.temperature), "letters: options");
+    rollouts out;
+    for (const auto& [prompt, count, first] : requests)
+      for (std::uint32_t r = first; r < first + count; ++r) {
+        require(prompt < prompts.size() && !prompts[prompt].empty() && prompts[prompt][0] >= 0 &&
+                    prompts[prompt][0] < 2,
+                "letters: prompt ", prompt);
+        for (std::uint32_t t = 0; t < options.max_tokens; ++t) {
+          const bool rare = key.uniform(prompt, r, use == numbers::one_each ? t : 0) < 0.25;
+          out.tokens.push_back(rare);
+          out.log_probs.push_back(std::log(rare ? 0.25 : 0.75));
+          out.entropies.push_back(-0.25 * std::log(0.25) - 0.75 * std::log(0.75));
+        }
+        out.offsets.push_back(out.tokens.size());
+        out.prompts.push_back(prompt);
+        out.finished.push_back(0);
+      }
+    return out;
+  }
+};
+
+TEST_CASE("sampler_laws: one random number for all tokens of a rollout shows", "[laws]") {
+  ragged<token> prompts;
+  prompts.push_back(std::vector<token>{0});
+  const std::vector<sample_request> requests{{0, 100, 0}};
+  const sampling_options sampling{.max_tokens = 6};
+  letters sound{letters::numbers::one_each}, broken{letters::numbers::one_for_all};
+  CHECK(joined(laws::sampler_laws(sound, prompts, requests, sampling, random_key(1))) == "");
+  CHECK(caught(laws::sampler_laws(broken, prompts, requests, sampling, random_key(1)), "not drawn independently"));
+}
+
 TEST_CASE("scorer_laws catch broken scorers", "[laws]") {
   CHECK(caught(scorer_violations(make<scores_at_temperature_one>()), "score: equals the sampler's"));
   CHECK(caught(scorer_violations(make<scores_depend_on_the_batch>()), "score: a rollout alone"));

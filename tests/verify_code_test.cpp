@@ -11,6 +11,16 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#endif
+
 #include <rlvr/verify/decoded.hpp>
 #include <rlvr/verify/sandbox/code.hpp>
 
@@ -143,6 +153,7 @@ TEST_CASE("code_verifier: ways to end before the tests do", "[verify][code]") {
            // Words that are not the word.
            "import os\nos.write(4, b'0' * 32)\nos._exit(0)",
            "import os\nos.write(4, b'passed')\ndef f(x): return x * x",
+           "import os\nos.write(4, os.pread(3, 32, 0))\nos._exit(2)",  // the word for tests that do not compile
            "print('0123456789abcdef' * 2)\nraise SystemExit(0)",
            // Asserts cannot be patched away, and the tests are not swallowed.
            "import builtins\nbuiltins.AssertionError = None\ndef f(x): return 0",
@@ -302,6 +313,7 @@ TEST_CASE("run_sandboxed: endings, reports and bad arguments", "[verify][code]")
   const sandbox_result spent = run("while True: pass", "", {.cpu_seconds = 1});
   CHECK((spent.end == signalled && spent.code == SIGKILL));
   CHECK(run("import time; time.sleep(9)", "", {.wall_time = std::chrono::milliseconds(300)}).end == timed_out);
+  CHECK(run("", "", {.wall_time = std::chrono::milliseconds::max()}).end == exited);
   CHECK(run("import os\nfor i in range(99): os.write(4, b'x' * 1024)").report.size() == 4096);
   const std::string megabytes(std::size_t{5} << 20, 'x');
   CHECK(run("import os\nn = 0\nwhile (k := len(os.read(3, 1 << 20))): n += k\nos.write(4, str(n).encode())", megabytes)
@@ -313,6 +325,126 @@ TEST_CASE("run_sandboxed: endings, reports and bad arguments", "[verify][code]")
   CHECK_THROWS_WITH(run("", "", {.wall_time = std::chrono::milliseconds(0)}), "run_sandboxed: wall_time is 0 ms");
   CHECK_THROWS_WITH(run("", "", {.open_files = 4}), "run_sandboxed: open_files is 4, less than 5");
 }
+
+#if defined(__linux__)
+namespace {
+
+void (*in_forked_child)() = nullptr;
+
+/// What a thread of the caller may do in between: fork a process that goes on without execve.
+void hold_everything_open() {
+  if (::syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) != 0) return;
+  for (int k = 0; k < 3; ++k) ::close(k);
+  const timespec pause{12, 0};
+  ::nanosleep(&pause, nullptr);
+  ::_exit(0);
+}
+
+}  // namespace
+
+TEST_CASE("run_sandboxed keeps the time whatever the caller does with signals and processes", "[verify][code]") {
+  if (!verifier()) return;
+  const std::vector<std::string> none;
+  const auto run = [&](const char* code, std::chrono::milliseconds wall) {
+    const std::vector<std::string> arguments{"/usr/bin/python3", "-s", "-S", "-c", code};
+    return run_sandboxed(arguments, none, "", {.wall_time = wall});
+  };
+  using enum sandbox_result::ending;
+  const auto begin = std::chrono::steady_clock::now();
+  const auto within = [&](int seconds) {
+    return std::chrono::steady_clock::now() - begin < std::chrono::seconds(seconds);
+  };
+  static const bool registered = ::pthread_atfork(nullptr, nullptr, [] {
+    if (in_forked_child) in_forked_child();
+  }) == 0;
+  REQUIRE(registered);
+
+  SECTION("a timer of the caller") {
+    struct sigaction tick {}, before {};
+    tick.sa_handler = [](int) {};
+    tick.sa_flags = SA_RESTART;
+    ::sigaction(SIGALRM, &tick, &before);
+    const itimerval often{{0, 50'000}, {0, 50'000}}, never{};
+    ::setitimer(ITIMER_REAL, &often, nullptr);
+    CHECK(run("import time; time.sleep(20)", std::chrono::milliseconds(500)).end == timed_out);
+    ::setitimer(ITIMER_REAL, &never, nullptr);
+    ::sigaction(SIGALRM, &before, nullptr);
+    CHECK(within(10));
+  }
+  SECTION("a process that holds the pipes") {
+    in_forked_child = hold_everything_open;
+    const sandbox_result out = run("import os; os.write(4, b'x')", std::chrono::seconds(20));
+    in_forked_child = nullptr;
+    CHECK((out.end == exited && out.code == 0 && out.report == "x"));
+    in_forked_child = hold_everything_open;
+    CHECK(run("import time; time.sleep(20)", std::chrono::milliseconds(500)).end == timed_out);
+    in_forked_child = nullptr;
+    CHECK(within(10));
+  }
+  SECTION("a program that takes back what it reports") {
+    CHECK(run("import os, time\nr = os.open('/proc/self/fd/4', os.O_RDONLY | os.O_NONBLOCK)\n"
+              "begin = time.time()\n"
+              "while time.time() < begin + 0.5:\n  os.write(4, b'x')\n  try: os.read(r, 1)\n  except OSError: pass\n"
+              "time.sleep(20)",
+              std::chrono::seconds(1))
+              .end == timed_out);
+    CHECK(within(10));
+  }
+  SECTION("a signal between fork and execve") {
+    static int seen[2];
+    REQUIRE(::pipe(seen) == 0);
+    struct sigaction note {}, before {};
+    note.sa_handler = [](int) { [[maybe_unused]] const auto written = ::write(seen[1], "x", 1); };
+    ::sigaction(SIGUSR1, &note, &before);
+    in_forked_child = [] { ::raise(SIGUSR1); };  // blocked there
+    const sandbox_result out = run("pass", std::chrono::seconds(20));
+    in_forked_child = nullptr;
+    ::sigaction(SIGUSR1, &before, nullptr);
+    CHECK((out.end == signalled && out.code == SIGUSR1));
+    ::close(seen[1]);
+    char byte;
+    CHECK(::read(seen[0], &byte, 1) == 0);  // no handler of ours has run
+    ::close(seen[0]);
+  }
+}
+
+TEST_CASE("run_sandboxed: a caller without rights, itself held to less", "[verify][code]") {
+  if (!verifier()) return;
+  const pid_t id = ::fork();
+  if (id == 0) {
+    const rlimit less{100u << 20, 100u << 20}, no_dump{0, 0}, few{20, 20};
+    bool ok = ::setrlimit(RLIMIT_AS, &less) == 0 && ::setrlimit(RLIMIT_CORE, &no_dump) == 0 &&
+              ::setrlimit(RLIMIT_NOFILE, &few) == 0 && (::getuid() != 0 || ::setuid(65534) == 0);
+    try {
+      const std::vector<std::string> none, arguments{"/bin/sh", "-c", "ulimit -n >&4; ulimit -v >&4"};
+      ok = ok && run_sandboxed(arguments, none, "").report == "20\n102400\n";
+    } catch (...) {
+      ok = false;
+    }
+    ::_exit(ok ? 0 : 1);
+  }
+  int status = 1;
+  REQUIRE(::waitpid(id, &status, 0) == id);
+  CHECK(status == 0);
+}
+
+TEST_CASE("code_verifier: the caller's memory, environment and files are out of reach", "[verify][code]") {
+  const auto v = verifier();
+  if (!v) return;
+  if (::geteuid() != 0 && ::syscall(444 /* landlock_create_ruleset: its version */, nullptr, 0, 1u) < 1) {
+    WARN("skipped: not root, and a kernel without Landlock");
+    return;
+  }
+  CHECK((*v)(block("import os\n"
+                   "def refused(name):\n"
+                   "    try: open(f'/proc/{os.getppid()}/{name}', 'rb').read(1)\n"
+                   "    except PermissionError: return True\n"
+                   "    return False\n"
+                   "rights = [l for l in open('/proc/self/status') if l.startswith(('CapEff', 'CapPrm'))]\n"),
+             "assert refused('environ') and refused('mem') and refused('maps') and refused('fd/1')\n"
+             "assert len(rights) == 2 and all(int(l.split()[1], 16) == 0 for l in rights)") == right);
+}
+#endif
 
 TEST_CASE("code_verifier in several threads at once, by name, and of rollouts", "[verify][code]") {
   const auto v = verifier();

@@ -281,3 +281,33 @@ TEST_CASE("math_equal stays fast on lists of lists", "[verify][math]") {
     CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(2));
   }
 }
+
+TEST_CASE("math suite: what looks alike is not equal", "[verify][math]") {
+  // A blank between digits: a mixed number, or several.
+  all_wrong({{"12/3", "\\boxed{1 2/3}"}, {"31/2", "\\boxed{3 1/2}"}, {"123", "\\boxed{1 2 3}"}});
+  all_right({{"7/2", "\\boxed{3 1/2}"}, {"(1000,2)", "\\boxed{(1\\,000, 2)}"}, {"1200000", "\\boxed{1 200 000}"}});
+  // Signs and points in \text{} and in phrases.
+  all_wrong({{"5", "\\boxed{\\text{-5}}"},
+             {"5", "\\boxed{\\mathbf{-5}}"},
+             {"12", "\\boxed{\\text{1/2}}"},
+             {"15", "\\boxed{\\text{1.5}}"},
+             {"x", "\\boxed{\\text{-x}}"},
+             {"x-1", "\\boxed{\\text{x+1}}"},
+             {"5 apples", "\\boxed{-5 apples}"},
+             {"55 apples", "\\boxed{5.5 apples}"},
+             {"12 apples", "\\boxed{1/2 apples}"}});
+  all_right({{"-5", "\\boxed{\\textbf{-5}}"},
+             {"3/2", "\\boxed{\\text{1.5}}"},
+             {"C", "\\boxed{\\text{(C).}}"},
+             {"Odd", "\\boxed{\\text{odd}}"},
+             {"covid 19", "\\boxed{COVID-19}"},
+             {"5 apples", "\\boxed{5 apples.}"}});
+  // An approximation without its value is the answer.
+  all_wrong({{"\\approx 5", "\\boxed{\\approx 7}"}, {"\\approx 5", "\\boxed{}"}});
+  all_right({{"5", "\\boxed{\\approx 5}"}, {"\\approx 5", "\\boxed{5}"}});
+  // A second box behind a sentence is a correction.
+  all_right({{"6", "\\boxed{5}. Wait, it's \\boxed{6}"}, {"5,6", "\\boxed{5}, or \\boxed{6}."}});
+  // Words that are no unit.
+  all_wrong({{"5", "\\boxed{5 \\text{ million}}"}, {"5", "\\boxed{5 \\text{ and a half}}"}});
+  all_right({{"5", "\\boxed{5 \\text{ apples}}"}});
+}

@@ -83,13 +83,16 @@
 #include <rlvr/objective/importance.hpp>
 #include <rlvr/objective/kl_penalty.hpp>
 #include <rlvr/objective/mini_rl.hpp>
+#include <rlvr/objective/normalized_importance.hpp>
 #include <rlvr/objective/objective.hpp>
 #include <rlvr/objective/policy_gradient.hpp>
 #include <rlvr/objective/ppo_clip.hpp>
 #include <rlvr/objective/preference.hpp>
 #include <rlvr/objective/ratio_normalized_clip.hpp>
 #include <rlvr/objective/reinforce.hpp>
+#include <rlvr/objective/rejection.hpp>
 #include <rlvr/objective/sapo.hpp>
+#include <rlvr/objective/sequence_level.hpp>
 #include <rlvr/objective/supervised.hpp>
 #include <rlvr/objective/token_batch.hpp>
 #include <rlvr/objective/topr.hpp>

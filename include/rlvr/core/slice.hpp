@@ -53,11 +53,19 @@ inline rollouts take(const rollouts& r, std::span<const std::size_t> indices) {
   return out;
 }
 
-/// Adds other's rollouts behind those of r. Either both or neither have verdicts, or one of them is empty.
-/// Throws std::invalid_argument otherwise, with nothing changed.
+/// Adds other's rollouts behind those of r; other may be r. Either both or neither have log-probs, entropies, flags and
+/// verdicts, or one of them is empty. Throws std::invalid_argument otherwise, with nothing changed.
 inline void append(rollouts& r, const rollouts& other) {
   if (other.empty()) return;
-  require(r.empty() || r.verdicts.empty() == other.verdicts.empty(), "append: only one of the two has verdicts");
+  if (&r == &other) return append(r, rollouts(other));
+  const bool both_have_tokens = !r.tokens.empty() && !other.tokens.empty();
+  const auto alike = [](bool needed, const auto& ours, const auto& theirs, const char* part) {
+    require(!needed || ours.empty() == theirs.empty(), "append: only one of the two has ", part);
+  };
+  alike(both_have_tokens, r.log_probs, other.log_probs, "log_probs");
+  alike(both_have_tokens, r.entropies, other.entropies, "entropies");
+  alike(!r.empty(), r.finished, other.finished, "finished flags");
+  alike(!r.empty(), r.verdicts, other.verdicts, "verdicts");
   const std::size_t shift = r.tokens.size();
   for (std::size_t i = 1; i < other.offsets.size(); ++i) r.offsets.push_back(shift + other.offsets[i]);
   const auto join = [](auto& ours, const auto& theirs) { ours.insert(ours.end(), theirs.begin(), theirs.end()); };

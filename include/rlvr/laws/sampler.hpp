@@ -42,9 +42,10 @@ inline void check_same_rollouts(report& out, const rollouts& got, const rollouts
 /// do not depend on how requests are cut or ordered, whose shapes are right, and whose log-probabilities are
 /// those of the distribution it draws from.
 ///
-/// Needs at least one request of two rollouts; requests worth some hundred tokens make the statistical law
-/// sharp, and the laws that two keys, or two rollouts of a prompt, differ are tried when the rollouts have 50
-/// nats of entropy in all. About twice the sampling of `requests` per cut.
+/// Needs at least one request of two rollouts; requests worth some hundred tokens make the statistical laws sharp,
+/// unless all tokens are equally likely, as where parameters are zero; and the laws that two keys, or two rollouts of a
+/// prompt, differ are tried when the rollouts have 50 nats of entropy in all. About twice the sampling of `requests`
+/// per cut.
 template <sampler P>
 violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,
                         const sampling_options& sampling, random_key key, const law_options& options = {}) {
@@ -80,8 +81,9 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
 
   // Log-probabilities: valid, and of the distribution drawn from. d_t = -log pi(y_t) - H_t has mean 0 given
   // the past, so that sum d / sqrt(sum d^2) is about standard normal; 7 has a false-alarm probability below
-  // 1e-11.
-  double drift = 0, spread = 0, entropy = 0;
+  // 1e-11. So has e_t = d_t d_(t-1): one random number for two tokens gives it another mean.
+  double drift = 0, spread = 0, entropy = 0, both = 0, both_spread = 0, before = 0;
+  std::size_t rollout = 0;
   for (std::size_t t = 0; t < whole.tokens.size(); ++t) {
     if (!(whole.log_probs[t] <= out.tolerance()) || !(whole.entropies[t] >= -out.tolerance()) ||
         !std::isfinite(whole.entropies[t])) {
@@ -90,6 +92,13 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
       return out.take();
     }
     const double d = -whole.log_probs[t] - whole.entropies[t];
+    while (t == whole.offsets[rollout]) {
+      before = 0;
+      ++rollout;
+    }
+    both += d * before;
+    both_spread += d * before * d * before;
+    before = d;
     drift += d;
     spread += d * d;
     entropy += whole.entropies[t];
@@ -97,6 +106,10 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
   if (std::fabs(drift) > 7 * std::sqrt(spread) + out.tolerance() * static_cast<double>(whole.tokens.size()))
     out.fail(concat("log_probs: surprise and entropy differ by ", report::text(drift / std::sqrt(spread)),
                     " standard errors: the log-probs are not those of the distribution drawn from"));
+  if (std::fabs(both) > 7 * std::sqrt(both_spread) + out.tolerance() * static_cast<double>(whole.tokens.size()))
+    out.fail(concat("draws: the surprises of neighbouring tokens go together by ",
+                    report::text(both / std::sqrt(both_spread)),
+                    " standard errors: tokens of a rollout are not drawn independently"));
 
   // Purity.
   detail::check_same_rollouts(out, draw(requests), whole, "pure: the same arguments again");

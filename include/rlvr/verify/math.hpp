@@ -17,6 +17,8 @@ namespace rlvr {
 /// Reward 1 when the completion's answer and the reference are math_equal, else 0: undecided counts as wrong
 /// (ask math_equal which it was). Models text_verifier.
 ///
+/// The default takes the last formula or number of a completion that marks no answer, though it be one of an unfinished
+/// thought; math_source::anchored and math_source::boxed do not.
 /// The reference may stand in \boxed{}, between dollar signs or, in a whole solution, behind "answer is". Unscored when
 /// it is nothing that could be compared: neither an expression, nor a list of such, nor a single word or \text{}.
 /// Linear.

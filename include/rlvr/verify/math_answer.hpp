@@ -47,9 +47,10 @@ struct found_text {
 };
 
 /// Whether the text between two boxes joins them into one answer: at most 10 bytes, or at most 20 with a comma, "and"
-/// or "or", where \quad, \text and braces do not count.
+/// or "or", where \quad, \text and braces do not count; not across the end of a sentence, behind which a model corrects
+/// itself.
 inline bool joins_boxes(std::string_view gap) {
-  if (gap.size() > 60) return false;
+  if (gap.size() > 60 || gap.find(". ") != gap.npos || gap.find(".\n") != gap.npos) return false;
   std::string text(gap);
   for (std::string_view layout : {"\\qquad", "\\quad", "\\text{", "}", "$"}) replace_all(text, layout, "");
   bool joined = text.size() <= 10;

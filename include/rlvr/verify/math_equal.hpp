@@ -142,8 +142,12 @@ inline comparison compare_single(std::string_view a, std::string_view b) {
   if (x.empty() || y.empty()) return x.empty() && y.empty() ? comparison::undecided : comparison::different;
   const std::string words_x = lower_alphanumeric(x), words_y = lower_alphanumeric(y);
   if (x_text || y_text || is_words(x) || is_words(y)) {
-    if (!words_x.empty() && words_x == words_y) return comparison::equal;
-    if (is_words(x) || is_words(y)) return comparison::different;
+    // -x and x are the same words.
+    const auto calculates = [](std::string_view t) { return t.find_first_of("0123456789+-*/^=<>|") != t.npos; };
+    const bool words = is_words(x) || is_words(y);
+    if (!words_x.empty() && words_x == words_y && (words || (!calculates(x) && !calculates(y))))
+      return comparison::equal;
+    if (words) return comparison::different;
   }
   // Integers beyond the cap of big_integer.
   if (const auto m = plain_integer(x), n = plain_integer(y); m && n)
@@ -171,7 +175,7 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
     if (const auto around = brackets_around(text); around && around->open == "{") return around->inside;
     if (const auto in = cut(text, "\\in "); in.size() == 2 && is_name(in[0])) return in[1];
     if (const auto near = cut(text, "\\approx"); near.size() > 1)
-      return near.size() == 2 && is_name(near[0]) ? near[1] : near[0];
+      return near.size() == 2 && (near[0].empty() || is_name(near[0])) ? near[1] : near[0];
     if (const auto sides = cut(text, "=");
         sides.size() > 1 && is_quantity(sides[0]) && cut(text, ",").size() == 1 && cut(other, "=").size() == 1)
       return sides.back();

@@ -182,10 +182,18 @@ inline std::string math_normalized(std::string_view answer) {
   return out.find(';') == std::string::npos ? out : without_semicolons(out);
 }
 
+/// Keeps one blank between two digits: 3 1/2 is not 31/2. Not before three digits, which it separates as thousands.
 inline std::string without_blanks(std::string_view text) {
+  const auto digit_at = [&](std::size_t i) { return i < text.size() && is_digit(text[i]); };
   std::string out;
-  for (char c : text)
-    if (!is_blank(c)) out += c;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_blank(text[i])) continue;
+    const bool after_blank = i > 0 && is_blank(text[i - 1]) && !out.empty() && is_digit(out.back());
+    const bool thousands = digit_at(i) && digit_at(i + 1) && digit_at(i + 2) && !digit_at(i + 3) &&
+                           text.substr(i + 3, 1) != "/";
+    if (after_blank && digit_at(i) && !thousands) out += ' ';
+    out += text[i];
+  }
   return out;
 }
 
@@ -245,6 +253,13 @@ constexpr bool is_unit(std::string_view word) {
   return false;
 }
 
+/// Whether words behind a number change its value.
+constexpr bool changes_value(std::string_view words) {
+  for (std::string_view word : {"hundred", "thousand", "million", "billion", "trillion", "dozen", "half"})
+    if (words.find(word) != std::string_view::npos) return true;
+  return false;
+}
+
 /// One answer without its units, and whether percent was one of them.
 struct measured {
   std::string text;
@@ -274,7 +289,8 @@ inline measured without_units(std::string_view text) {
         if (at == std::string_view::npos || at == 0) continue;
         const std::string_view inside = rest.substr(at + open.size(), rest.size() - 1 - at - open.size());
         const char before = trimmed(rest.substr(0, at)).empty() ? ' ' : trimmed(rest.substr(0, at)).back();
-        if (inside.find('}') != std::string_view::npos || !(is_digit(before) || before == '}' || before == ')'))
+        if (inside.find('}') != std::string_view::npos || !(is_digit(before) || before == '}' || before == ')') ||
+            changes_value(inside))
           continue;
         out.percent = out.percent || inside.find("percent") != std::string_view::npos;
         text = rest.substr(0, at);
@@ -299,11 +315,15 @@ inline measured without_units(std::string_view text) {
   return out;
 }
 
-/// Letters and digits in lower case, for the comparison of words.
+/// Letters and digits in lower case, for the comparison of words; and what makes another number of a number.
 inline std::string lower_alphanumeric(std::string_view text) {
+  const auto letter = [](char c) { return is_letter(c) || static_cast<unsigned char>(c) >= 0x80; };
   std::string out;
-  for (char c : text)
-    if (is_letter(c) || is_digit(c) || static_cast<unsigned char>(c) >= 0x80) out += lower(c);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i], before = i > 0 ? text[i - 1] : ' ';
+    const bool sign = (c == '-' && !letter(before) && !is_digit(before)) || c == '.' || c == '/' || c == '^';
+    if (letter(c) || is_digit(c) || (sign && i + 1 < text.size() && is_digit(text[i + 1]))) out += lower(c);
+  }
   return out;
 }
 

@@ -66,10 +66,16 @@ inline std::string read_file(const std::filesystem::path& path) {
 
 /// Replaces or creates a file: written beside it under another name, then renamed, so that nobody ever sees
 /// half of it. fill(put) calls put(std::string_view) with one piece of the file after the other.
-/// Throws file_error naming the path when that fails, and whatever fill throws; an older file is then still there.
+/// Throws file_error naming the path when that fails, input_error when it is a device or a pipe, and whatever fill
+/// throws; what was there is then still there.
 template <class Fill>
   requires std::invocable<Fill&, detail::file_sink&>
 void write_file(const std::filesystem::path& path, Fill fill) {
+  std::error_code unknown;
+  const std::filesystem::file_type type = std::filesystem::status(path, unknown).type();
+  if (type == std::filesystem::file_type::character || type == std::filesystem::file_type::block ||
+      type == std::filesystem::file_type::fifo || type == std::filesystem::file_type::socket)
+    throw input_error(path.string() + " is a device or a pipe, which a file cannot replace");
   detail::file_handle file(nullptr, &std::fclose);
   const std::filesystem::path aside = detail::create_sibling(path, [&](const std::filesystem::path& name) {
     file.reset(std::fopen(name.c_str(), "wbx"));

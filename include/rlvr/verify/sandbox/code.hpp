@@ -119,12 +119,14 @@ class code_verifier {
     if (detail::trimmed(answer).empty()) return code_outcome::tests_invalid;
     const std::optional<std::string_view> given = code_of(completion, options_.source);
     if (!given) return code_outcome::failed;
-    return run(code.append(*given), answer);
+    const code_outcome outcome = run(code.append(*given), answer);
+    // Code that finds the word for tests that do not compile gains nothing by it.
+    return outcome == code_outcome::tests_invalid && run({}, answer) != outcome ? code_outcome::failed : outcome;
   }
 
  private:
-  // Two words: one that says that the tests do not compile, which the code cannot know because it has been read and
-  // dropped before, and one for the end.
+  // Two words: one that says that the tests do not compile, which is believed only when they do not without the code
+  // either, and one for the end.
   static constexpr std::string_view driver = R"(
 import os
 def _run(read, write, leave):

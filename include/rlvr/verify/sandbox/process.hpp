@@ -21,6 +21,7 @@
 #include <cstring>
 #include <utility>
 
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -56,7 +57,7 @@ struct sandbox_result {
 
 namespace detail {
 
-[[noreturn]] inline void sandbox_failed(const char* call, int error) {
+[[noreturn]] inline void sandbox_failed(std::string_view call, int error) {
   throw std::runtime_error(concat("run_sandboxed: ", call, ": ", std::strerror(error)));
 }
 
@@ -86,6 +87,7 @@ class owned_descriptor {
   int value_ = -1;
 };
 
+/// Whose reading end never waits.
 struct owned_pipe {
   owned_descriptor read, write;
   owned_pipe() {
@@ -95,6 +97,7 @@ struct owned_pipe {
     try {
       read = owned_descriptor("pipe2", ends[0]);
       write = owned_descriptor("pipe2", std::exchange(other, -1));
+      if (::fcntl(read.value(), F_SETFL, O_NONBLOCK) != 0) sandbox_failed("fcntl", errno);
     } catch (...) {
       if (other >= 0) ::close(other);
       throw;
@@ -118,6 +121,18 @@ struct sandbox_failure {
   int error;
 };
 
+/// In a Landlock domain, /proc no longer gives the memory, environment and open files of processes outside. Refusing to
+/// write files besides is not needed, but a domain must refuse something. Not every kernel has it.
+inline void leave_reach_of_caller() noexcept {
+#if defined(SYS_landlock_create_ruleset) && defined(SYS_landlock_restrict_self)
+  const std::uint64_t refused = 1u << 1;  // LANDLOCK_ACCESS_FS_WRITE_FILE
+  const auto rules = static_cast<int>(::syscall(SYS_landlock_create_ruleset, &refused, sizeof refused, 0u));
+  if (rules < 0) return;
+  ::syscall(SYS_landlock_restrict_self, rules, 0u);
+  ::close(rules);
+#endif
+}
+
 [[noreturn]] inline void become_program(const sandbox_plan& plan) noexcept {
   const auto demand = [&](bool ok, const char* call) {
     if (ok) return;
@@ -127,7 +142,10 @@ struct sandbox_failure {
     ::_exit(127);
   };
   const auto limit = [&](auto resource, rlim_t most) {
-    const rlimit both{most, most};
+    rlimit both{};  // the caller itself may be held to less
+    demand(::getrlimit(resource, &both) == 0, "getrlimit");
+    both.rlim_max = std::min(both.rlim_max, most);
+    both.rlim_cur = both.rlim_max;
     demand(::setrlimit(resource, &both) == 0, "setrlimit");
   };
   demand(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && ::getppid() == plan.parent, "prctl");
@@ -145,11 +163,20 @@ struct sandbox_failure {
   limit(RLIMIT_AS, plan.limits->memory_bytes);
   limit(RLIMIT_NOFILE, plan.limits->open_files);
   limit(RLIMIT_FSIZE, 0);
-  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_CORE, 1);  // not 0: that would still pipe a dump to a collector
+  // A signal that waits for us must not run a handler of the caller.
+  struct sigaction usual {};
+  usual.sa_handler = SIG_DFL;
+  for (int s = 1; s < NSIG; ++s) ::sigaction(s, &usual, nullptr);
   sigset_t none;
   sigemptyset(&none);
   demand(::sigprocmask(SIG_SETMASK, &none, nullptr) == 0, "sigprocmask");
   demand(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
+  // Root's rights go, and with no_new_privs do not come back.
+  __user_cap_header_struct version{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct rights[_LINUX_CAPABILITY_U32S_3] = {};
+  demand(::syscall(SYS_capset, &version, rights) == 0, "capset");
+  leave_reach_of_caller();
   demand(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &plan.filter) == 0, "seccomp");
   ::execve(plan.arguments[0], plan.arguments, plan.environment);
   demand(false, "execve");
@@ -196,12 +223,15 @@ inline constexpr bool has_sandbox = true;
 ///  - starts no other process (threads it may), and sends no signal;
 ///  - has no network: it cannot make a socket;
 ///  - creates, changes and deletes no file, and opens none for writing, devices included;
-///  - gains no privilege, and ends when the thread that waits for it ends.
-/// It sees neither the caller's environment, nor its open files, terminal or working directory (its own is /); its
-/// standard input is empty and its standard output and error are lost.
+///  - gains no privilege, has none of root's beyond being the owner of root's files, and ends when the thread that
+///    waits for it ends.
+/// It inherits neither the caller's environment, nor its open files, terminal or working directory (its own is /); its
+/// standard input is empty and its standard output and error are lost. Where the caller is root with a capability, or
+/// the kernel has Landlock, it cannot get at the caller's memory, environment and open files by way of /proc either.
 ///
-/// Not guaranteed: the program can read every file that its user can read, and use a CPU until its time is over; an
-/// error of the kernel can break any of this. Run code from unknown sources as a user without rights, in a container.
+/// Not guaranteed: the program can read every file that its user can read, make as many threads as fit into its memory,
+/// and use a CPU until its time is over; an error of the kernel can break any of this. Run code from unknown sources as
+/// a user without rights, in a container.
 ///
 /// Returns how it ended, whatever it did. Throws std::invalid_argument for limits of zero and for texts with zero
 /// bytes; std::runtime_error that names the call when the program cannot be started or the kernel lacks one of the
@@ -256,38 +286,40 @@ inline sandbox_result run_sandboxed(std::span<const std::string> arguments, std:
   report.write.close();
   failure.write.close();
 
-  sandbox_failure failed{};
-  ssize_t bytes;
-  do bytes = ::read(failure.read.value(), &failed, sizeof failed);
-  while (bytes < 0 && errno == EINTR);
-  if (bytes == static_cast<ssize_t>(sizeof failed)) {
-    if (std::string_view(failed.call) == "execve")
-      sandbox_failed(concat("execve ", arguments[0]).c_str(), failed.error);
-    sandbox_failed(failed.call, failed.error);
-  }
-
-  // The report ends when the program does, unless it closes it before.
+  // The report ends when the program does, unless it closes it before, or another thread of the caller has forked in
+  // between and what it forked holds the pipe: so the child is asked as well. Nothing here waits without an end: a
+  // program may take back what it wrote to the pipe, and a signal may end poll.
   using clock = std::chrono::steady_clock;
-  const clock::time_point deadline = clock::now() + limits.wall_time;
+  const clock::time_point deadline =
+      clock::now() + std::min<std::chrono::milliseconds>(limits.wall_time, std::chrono::hours(24 * 365));
+  constexpr std::size_t most = 4096;
   sandbox_result out;
-  for (bool open = true; open;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
-    pollfd end{report.read.value(), POLLIN, 0};
-    if (left <= 0 || ::poll(&end, 1, static_cast<int>(left < INT_MAX ? left : INT_MAX)) == 0) break;
-    char buffer[1024];
+  const auto read_report = [&] {
+    char buffer[most];
     const ssize_t size = ::read(report.read.value(), buffer, sizeof buffer);
-    open = size > 0 || (size < 0 && errno == EINTR);
-    constexpr std::size_t most = 4096;
     if (size > 0) out.report.append(buffer, std::min(static_cast<std::size_t>(size), most - out.report.size()));
-  }
-  for (int status = 0; clock::now() < deadline;) {
-    if (child.ended(WNOHANG, status)) {
+    return size;
+  };
+  for (bool open = true; clock::now() < deadline;) {
+    if (int status = 0; child.ended(WNOHANG, status)) {
+      if (sandbox_failure failed{}; ::read(failure.read.value(), &failed, sizeof failed) == sizeof failed)
+        sandbox_failed(std::string_view(failed.call) == "execve" ? concat("execve ", arguments[0]) : failed.call,
+                       failed.error);
+      while (out.report.size() < most && read_report() > 0) continue;
       out.end = WIFSIGNALED(status) ? sandbox_result::ending::signalled : sandbox_result::ending::exited;
       out.code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
       return out;
     }
-    const timespec pause{0, 500'000};
-    ::nanosleep(&pause, nullptr);
+    if (open) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
+      pollfd end{report.read.value(), POLLIN, 0};
+      constexpr int between_looks = 20;  // ms
+      ::poll(&end, 1, left < between_looks ? static_cast<int>(std::max<std::int64_t>(left, 0)) : between_looks);
+      open = read_report() != 0;
+    } else {
+      const timespec pause{0, 500'000};
+      ::nanosleep(&pause, nullptr);
+    }
   }
   out.end = sandbox_result::ending::timed_out;
   return out;
