@@ -46,8 +46,7 @@ class bigram {
     rollouts out;
     for (const auto& [prompt, count, first] : requests)
       for (std::uint32_t r = first; r < first + count; ++r) {  // a request may be the continuation of another
-        require(prompt < prompts.size() && !prompts[prompt].empty(), "bigram: no prompt ", prompt, ", or it is empty");
-        token letter = prompts[prompt].back();
+        token letter = last_letter(prompts, prompt);
         for (std::uint32_t t = 0; t < options.max_tokens; ++t) {
           const distribution next = behind(letter, options.temperature);
           double left = key.uniform(prompt, r, t);  // a draw depends on these three and on nothing else
@@ -68,7 +67,7 @@ class bigram {
   token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) const {
     token_scores out;
     for_each_token(prompts, r, temperature, [&](std::size_t t, std::size_t, const distribution& next) {
-      out.log_probs.push_back(std::log(next.p[r.tokens[t]]));
+      out.log_probs.push_back(std::log(next.p[index(r.tokens[t])]));
       out.entropies.push_back(next.entropy);
     });
     return out;
@@ -91,12 +90,19 @@ class bigram {
     std::array<double, V> p{};
     double entropy = 0;
   };
-  distribution behind(token letter, double temperature) const {  // softmax of a row
+  static std::size_t index(token letter) {
     require(letter >= 0 && letter < static_cast<token>(V), "bigram: token ", letter, " is outside the vocabulary");
+    return static_cast<std::size_t>(letter);
+  }
+  static token last_letter(const ragged<token>& prompts, std::size_t prompt) {
+    require(prompt < prompts.size() && !prompts[prompt].empty(), "bigram: no prompt ", prompt, ", or it is empty");
+    return prompts[prompt].back();
+  }
+  distribution behind(token letter, double temperature) const {  // softmax of a row
     require(temperature > 0 && is_finite(temperature), "bigram: temperature is ", temperature);
     distribution out;
     double sum = 0;
-    for (std::size_t n = 0; n < V; ++n) sum += out.p[n] = std::exp(theta_[letter * V + n] / temperature);
+    for (std::size_t n = 0; n < V; ++n) sum += out.p[n] = std::exp(theta_[index(letter) * V + n] / temperature);
     for (double& p : out.p) out.entropy -= (p /= sum) > 0 ? p * std::log(p) : 0;
     return out;
   }
@@ -104,8 +110,8 @@ class bigram {
   void for_each_token(const ragged<token>& prompts, const rollouts& r, double temperature, F f) const {
     for (std::size_t i = 0; i < r.size(); ++i)
       for (std::size_t t = r.offsets[i]; t < r.offsets[i + 1]; ++t) {
-        const token before = t == r.offsets[i] ? prompts[r.prompts[i]].back() : r.tokens[t - 1];
-        f(t, before * V, behind(before, temperature));
+        const token before = t == r.offsets[i] ? last_letter(prompts, r.prompts[i]) : r.tokens[t - 1];
+        f(t, index(before) * V, behind(before, temperature));
       }
   }
 
@@ -119,8 +125,12 @@ int main() {
   ragged<token> prompts;
   for (token t = 0; t < static_cast<token>(V); ++t) prompts.push_back(std::array{t});
 
-  // ... and the laws try what types cannot say. Each returns the sentences of the laws it saw broken.
-  const auto requests = requests_for(prompts, 8);
+  // ... and the laws try what types cannot say, at parameters that are not all alike. Each returns the sentences of the
+  // laws it saw broken.
+  vector theta(V * V);
+  for (std::size_t i = 0; i < theta.size(); ++i) theta[i] = random_key(3).uniform(i);
+  policy.assign(theta);
+  const auto requests = requests_for(prompts, 64);
   const sampling_options sampling{.temperature = 0.8, .max_tokens = 5};
   const rollouts some = policy.sample(prompts, requests, sampling, random_key(1));
   const auto fill = laws::score_fill(policy, prompts, some);  // test vectors out of the policy's own gradients
