@@ -103,6 +103,10 @@
 #include <rlvr/optimize/optimizer.hpp>
 #include <rlvr/optimize/schedule.hpp>
 #include <rlvr/optimize/sgd.hpp>
+#include <rlvr/presets/nemo_rl_2026_08.hpp>
+#include <rlvr/presets/openrlhf_2026_09.hpp>
+#include <rlvr/presets/trl_2026_10.hpp>
+#include <rlvr/presets/verl_2026_09.hpp>
 #include <rlvr/search/calibrate.hpp>
 #include <rlvr/search/line_objective.hpp>
 #include <rlvr/search/line_search.hpp>

@@ -17,7 +17,7 @@
 namespace rlvr {
 
 /// cov_t = (A_t - mean A)(log pi_t - mean log pi), the means over all active tokens of the batch, in double; 0 outside
-/// the mask. [T]. Throws as objectives do. O(T). Source: Cui et al. 2025, arXiv 2505.22617, section 3.
+/// the mask. [T]. Throws as objectives do, and std::invalid_argument for one that overflows. O(T). Source: Cui et al. 2025, arXiv 2505.22617, section 3.
 template <class Real>
 std::vector<Real> token_covariances(const token_batch<Real>& b) {
   std::vector<Real> cov(b.tokens());
@@ -38,8 +38,11 @@ std::vector<Real> token_covariances(const token_batch<Real>& b) {
   if (n == 0) return cov;
   for (std::size_t i = 0; i < b.size(); ++i)
     for (std::size_t t = b.begin(i); t < b.end(i); ++t)
-      if (b.active(t))
+      if (b.active(t)) {
         cov[t] = static_cast<Real>((advantage(i, t) - a / n) * (static_cast<double>(b.log_probs[t]) - l / n));
+        require(is_finite(cov[t]), "token_covariances: the covariance of token ", b.offsets.front() + t, " is ", cov[t],
+                ", not a finite number");
+      }
   return cov;
 }
 
@@ -137,6 +140,8 @@ struct kl_cov {
         const Real d = b.log_probs[t] - b.old_log_probs[t];
         const Real sign = static_cast<Real>((d > 0) - (d < 0));
         coefficients[t] -= (weights.empty() ? Real(1) : weights[i]) * static_cast<Real>(coefficient) * sign;
+        require(is_finite(coefficients[t]), "kl_cov: the coefficient of token ", b.offsets.front() + t, " is ",
+                coefficients[t], ", not a finite number");
         if (!branches.empty()) branches[t] = branch::penalised;
       }
   }

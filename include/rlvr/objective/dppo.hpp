@@ -54,7 +54,7 @@ struct dppo {
                                                   [&](std::size_t) { return kernel; });
     };
     if (divergence == binary_divergence::total_variation)
-      run([](Real p, Real q, Real, Real) { return p > q ? p - q : q - p; });
+      run([](Real p, Real q, Real, Real) { return detail::select(p > q, p - q, q - p); });
     else
       run([](Real p, Real q, Real now, Real old) {
         constexpr Real tiny = static_cast<Real>(1e-8);

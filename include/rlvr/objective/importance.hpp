@@ -61,13 +61,15 @@ struct importance_correction {
             sequence = static_cast<Real>(e);
           }
           return [floor, ceiling, limit, how, token, sequence](Real, Real old, Real sampled) {
-            const Real e = token ? old - sampled : sequence;
-            const Real above = e < -limit ? -limit : e, v = vector_exp(above > limit ? limit : above);
+            const Real e = detail::select(token, old - sampled, sequence);
+            const Real above = detail::select(e < -limit, -limit, e);
+            const Real v = vector_exp(detail::select(above > limit, limit, above));
             const bool outside = (v < floor) | (v > ceiling);
-            const Real raised = v < floor ? floor : v, truncated = raised > ceiling ? ceiling : raised;
-            const Real inside = how == importance_bound::zero ? v : Real(1);
-            const Real masked = outside ? Real(0) : inside;
-            const Real factor = how == importance_bound::truncate ? truncated : masked;
+            const Real raised = detail::select(v < floor, floor, v);
+            const Real truncated = detail::select(raised > ceiling, ceiling, raised);
+            const Real inside = detail::select(how == importance_bound::zero, v, Real(1));
+            const Real masked = detail::select(outside, Real(0), inside);
+            const Real factor = detail::select(how == importance_bound::truncate, truncated, masked);
             return detail::token_value<Real>{factor, factor == 0 ? branch::rejected : branch::active};
           };
         });

@@ -105,18 +105,18 @@ struct kl_penalty {
   template <class Real>
   void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients) const {
     check();
-    // Zeros and ones in the place of conditions: the loop over tokens stays free of branches.
-    const Real scale = static_cast<Real>(-coefficient), with_value = ratio == kl_ratio::none ? Real(0) : Real(1);
-    const Real own = gradient == kl_gradient::itself ? Real(1) : Real(0), other = 1 - own;
+    const Real scale = static_cast<Real>(-coefficient);
+    const bool valued = ratio != kl_ratio::none, own = gradient == kl_gradient::itself;
     const double infinity = std::numeric_limits<double>::infinity();
     const double estimate_limit = clamp == kl_clamp::estimate ? output_limit : infinity;
     const Real weighted_limit = static_cast<Real>(clamp == kl_clamp::weighted ? output_limit : infinity);
     const Real silent_limit = static_cast<Real>(clamp == kl_clamp::weighted ? input_limit : infinity);
     detail::with_kl_kernel<Real>(estimator, input_limit, estimate_limit, [&](const auto& k) {
       const auto term = [=](Real q, Real rho) {
-        const Real v = k.value(q), slope = with_value * v + own * k.slope(q) + other * q, size = rho * (v < 0 ? -v : v);
+        const Real v = k.value(q), size = rho * (v < 0 ? -v : v);
+        const Real slope = detail::select(valued, v, Real(0)) + detail::select(own, k.slope(q), q);
         const bool silent = (size > weighted_limit) | (q > silent_limit) | (q < -silent_limit);
-        return detail::token_value<Real>{scale * rho * detail::select(silent, Real(0), slope)};
+        return detail::token_value<Real>{scale * detail::select(silent, Real(0), rho * slope)};
       };
       const auto plain = [=](Real, Real now, Real reference) { return term(now - reference, Real(1)); };
       const auto weighted = [=](Real, Real now, Real reference, Real denominator) {

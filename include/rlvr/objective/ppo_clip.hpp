@@ -19,7 +19,8 @@ enum class tie { half, whole };
 ///     kappa = A r  where A > 0 and r <= 1 + high, or A < 0 and 1 - low <= r < dual;  0 elsewhere
 ///
 /// Branches: clipped_high, clipped_low, dual (r > dual), saturated (|log r| > log_ratio_limit: kappa 0, the gradient
-/// of a clamped log-ratio), active. Bounds are inclusive, as torch.clamp's gradient is.
+/// of a clamped log-ratio), active. Bounds are inclusive, as torch.clamp's gradient is. Without a log_ratio_limit a
+/// ratio that overflows and is not clipped is an error.
 /// Throws std::invalid_argument for low or high negative, dual <= 1, log_ratio_limit <= 0, or one of them NaN.
 /// Source: Schulman et al. 2017 (arXiv 1707.06347) eq. 7; high > low is clip-higher (DAPO, arXiv 2503.14476, low 0.2,
 /// high 0.28); dual clip is Ye et al. 2020 (arXiv 1912.09729). verl always has dual = 3; TRL, OpenRLHF and
@@ -47,16 +48,16 @@ struct ppo_clip {
          at_cap = at_dual == tie::half && cap <= top ? Real(0.5) : Real(1)](Real a, Real now, Real old) {
           const Real r = vector_exp(now - old);
           const bool gain = a > 0;
-          const Real from = gain ? bottom : loss_from, to = gain ? gain_to : loss_to, share = gain ? Real(1) : at_cap;
-          const bool drop = (r < from) | (r > to), tied = r == to;
-          const Real tied_r = tied ? r * share : r;
+          const Real from = detail::select(gain, bottom, loss_from), to = detail::select(gain, gain_to, loss_to);
+          const bool drop = (r < from) | (r > to), tied = (r == to) & !gain;
+          const Real share = detail::select(tied, at_cap, Real(1));
           const bool out = (r > top) | (r < bottom);
           branch code = out ? branch::saturated : branch::active;
           const bool over = (a < 0) & (r > cap), down = (a < 0) & (r < floor), up = gain & (r > ceiling);
           code = over ? branch::dual : code;
           code = down ? branch::clipped_low : code;
           code = up ? branch::clipped_high : code;
-          return detail::token_value<Real>{a * detail::select(drop, Real(0), tied_r), code};
+          return detail::token_value<Real>{a * detail::select(drop, Real(0), r * share), code};
         };
     detail::each_token<detail::combine::assign>("ppo_clip", b, detail::advantage_use::needed, weights, coefficients,
                                                 branches, detail::now_and_old(b), [&](std::size_t) { return kernel; });

@@ -15,7 +15,8 @@ namespace rlvr {
 
 /// Estimates of the divergence of the policy from the sampler at one token, with E = old_log_probs - sampled_log_probs,
 /// q = exp(old_log_probs), p = exp(sampled_log_probs):
-/// k1: -E.  k2: E^2 / 2.  k3: e^E - 1 - E.  binary_kl: KL(p || q) of {this token, any other}.  total_variation: |p - q|.
+/// k1: -E.  k2: E^2 / 2.  k3: e^E - 1 - E.  binary_kl: KL(p || q) of {this token, any other}.  total_variation: |p -
+/// q|.
 enum class sampler_divergence { k1, k2, k3, binary_kl, total_variation };
 
 /// What the divergences of a sequence's active tokens are put together to, the token itself excepted.
@@ -31,8 +32,8 @@ enum class rejection_over { token, sequence_sum, sequence_mean, sequence_max };
 /// E is clamped to +-log_ratio_limit (verl 20); binary_kl and total_variation clamp p and q to [1e-6, 1 - 1e-6]
 /// (OpenRLHF). Bounds of ratios [a, b] are bounds [-log b, -log a] of k1 if they are of the policy over the sampler,
 /// and [log a, log b] if they are of the sampler over the policy (verl's "a_b").
-/// Throws std::invalid_argument unless min <= max and log_ratio_limit > 0, for arrays that are not given and values that
-/// are not finite. O(T). Source: verl compute_rollout_rejection_mask; OpenRLHF PolicyLoss is_correction_gating.
+/// Throws std::invalid_argument unless min <= max and log_ratio_limit > 0, for arrays that are not given and values
+/// that are not finite. O(T). Source: verl compute_rollout_rejection_mask; OpenRLHF PolicyLoss is_correction_gating.
 struct rejection {
   sampler_divergence divergence = sampler_divergence::k1;
   rejection_over over = rejection_over::token;

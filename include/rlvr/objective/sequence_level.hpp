@@ -32,8 +32,7 @@ struct sequence_level {
     for (std::size_t i = 0; i < b.size(); ++i) {
       const std::size_t n = detail::active_length(b, i);
       if (n == 0) continue;
-      const double sum =
-          detail::sum_active(b, i, [&](std::size_t t) { return b.log_probs[t] - b.old_log_probs[t]; });
+      const double sum = detail::sum_active(b, i, [&](std::size_t t) { return b.log_probs[t] - b.old_log_probs[t]; });
       for (std::size_t t = b.begin(i); t < b.end(i); ++t) mean[t] = static_cast<Real>(sum / static_cast<double>(n));
     }
     token_batch<Real> whole = b;

@@ -32,11 +32,11 @@ struct topr {
                   std::span<branch> branches = {}) const {
     require(min >= 0 && min <= max, "topr: the weights are in [", min, ", ", max, "]");
     const auto value = [floor = static_cast<Real>(min), ceiling = static_cast<Real>(max)](Real a, Real w) {
-      const Real above = w < floor ? floor : w, clamped = above > ceiling ? ceiling : above;
+      const Real above = detail::select(w < floor, floor, w), clamped = detail::select(above > ceiling, ceiling, above);
       const bool up = (a < 0) & (w > ceiling), down = (a < 0) & (w < floor);
       branch code = down ? branch::clipped_low : branch::active;
       code = up ? branch::clipped_high : code;
-      return detail::token_value<Real>{a * (a < 0 ? clamped : Real(1)), code};
+      return detail::token_value<Real>{a * detail::select(a < 0, clamped, Real(1)), code};
     };
     const auto run = [&](const auto& kernel_of) {
       detail::each_token<detail::combine::assign>("topr", b, detail::advantage_use::needed, weights, coefficients,

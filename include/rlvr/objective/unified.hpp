@@ -37,7 +37,7 @@ struct unified_gradient {
     if (over == reference_policy::sampled) base = {"sampled_log_probs", b.sampled_log_probs};
     const auto kernel = [floor = static_cast<Real>(1 - low), ceiling = static_cast<Real>(1 + high),
                          one = over == reference_policy::one](Real a, Real now, Real denominator) {
-      const Real r = vector_exp(now - (one ? Real(0) : denominator));
+      const Real r = vector_exp(now - detail::select(one, Real(0), denominator));
       const bool up = (a > 0) & (r > ceiling), down = (a < 0) & (r < floor), drop = up | down;
       branch code = down ? branch::clipped_low : branch::active;
       code = up ? branch::clipped_high : code;

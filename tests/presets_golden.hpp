@@ -1,0 +1,147 @@
+#pragma once
+/// Golden files of golden/frameworks for the tests of presets.
+
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <rlvr/backend/decoder/json.hpp>
+#include <rlvr/core/rollouts.hpp>
+#include <rlvr/objective/token_batch.hpp>
+
+#include "catch.hpp"
+
+namespace presets_golden {
+
+using values = std::vector<double>;
+using nlohmann::json;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// A number, or "nan", "inf", "-inf".
+inline double number(const json& x) {
+  if (x.is_number()) return x.get<double>();
+  if (x.is_null()) return infinity;  // an option that is off: a bound that never holds
+  return x == "nan" ? std::nan("") : x == "inf" ? infinity : -infinity;
+}
+
+inline values numbers(const json& array) {
+  values out;
+  for (const json& x : array) out.push_back(number(x));
+  return out;
+}
+
+/// One verdict per reward; NaN is unscored.
+inline std::vector<rlvr::verdict> verdicts_of(const values& rewards) {
+  std::vector<rlvr::verdict> out;
+  for (double r : rewards) out.push_back(std::isnan(r) ? rlvr::verdict{0, false} : rlvr::verdict{r, true});
+  return out;
+}
+
+/// One batch of a golden file.
+struct batch {
+  std::vector<std::size_t> offsets;
+  values reward, advantages, log_probs, old_log_probs, sampled_log_probs, reference_log_probs, entropies, value,
+      token_rewards, greedy_rewards;
+  std::vector<std::uint8_t> mask;
+  rlvr::groups groups;
+  double padded_width;
+
+  explicit batch(const json& b)
+      : offsets(b["offsets"]),
+        reward(b["reward"]),
+        advantages(b["advantage"]),
+        log_probs(b["log_prob"]),
+        old_log_probs(b["old_log_prob"]),
+        sampled_log_probs(b["rollout_log_prob"]),
+        reference_log_probs(b["ref_log_prob"]),
+        entropies(b.value("entropy", values{})),
+        value(b.value("value", values{})),
+        token_rewards(b.value("token_reward", values{})),
+        greedy_rewards(b.value("greedy_reward", values{})),
+        padded_width(b["padded_width"]) {
+    for (const json& m : b["mask"]) mask.push_back(m.get<double>() != 0);
+    const std::vector<std::size_t> group = b["group"];
+    for (std::size_t i = 1; i <= group.size(); ++i)
+      if (i == group.size() || group[i] != group[i - 1]) groups.offsets.push_back(i);
+  }
+
+  std::size_t size() const { return offsets.size() - 1; }
+  std::vector<rlvr::verdict> verdicts() const { return verdicts_of(reward); }
+  /// Active tokens of each sequence.
+  std::vector<std::size_t> token_counts() const {
+    std::vector<std::size_t> out(size());
+    for (std::size_t i = 0; i < size(); ++i)
+      for (std::size_t t = offsets[i]; t < offsets[i + 1]; ++t) out[i] += mask[t];
+    return out;
+  }
+  rlvr::token_batch<double> view() const {
+    rlvr::token_batch<double> b;
+    b.offsets = offsets;
+    b.advantages = advantages;
+    b.log_probs = log_probs;
+    b.old_log_probs = old_log_probs;
+    b.sampled_log_probs = sampled_log_probs;
+    b.reference_log_probs = reference_log_probs;
+    b.entropies = entropies;
+    b.mask = mask;
+    return b;
+  }
+};
+
+/// A golden file with the options of each case in full.
+inline json golden(const std::string& name) {
+  std::ifstream file(std::string(RLVR_SOURCE_DIR "/tests/golden/frameworks/") + name + "_golden.json");
+  REQUIRE(file);
+  json all = json::parse(file);
+  for (json& c : all["cases"]) {
+    json options = all["common"][c["function"].get<std::string>()];
+    options.update(c["options"]);
+    c["options"] = options;
+  }
+  return all;
+}
+
+inline void check_equal(const values& ours, const values& theirs, double relative, double absolute) {
+  REQUIRE(ours.size() == theirs.size());
+  for (std::size_t t = 0; t < ours.size(); ++t) {
+    INFO("entry " << t << ": " << ours[t] << ", expected " << theirs[t]);
+    CHECK(std::fabs(ours[t] - theirs[t]) <= absolute + relative * std::fabs(theirs[t]));
+  }
+}
+
+/// Coefficients are minus the framework's gradients. Tolerance: 1e-8, which the frameworks add to some counts of at
+/// least 5 and we do not, the 12 digits of the file, and some roundings.
+inline void check_gradient(const values& ours, const json& gradient, double relative = 3e-9) {
+  values theirs = numbers(gradient);
+  for (double& x : theirs) x = -x;
+  check_equal(ours, theirs, relative, 1e-13);
+}
+
+/// Advantages per sequence or per token, theirs and ours, at the tokens whose mask is 1.
+inline void check_advantages(const batch& b, const values& ours, const values& theirs, double relative = 1e-10,
+                             double absolute = 1e-10) {
+  values x, y;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    for (std::size_t t = b.offsets[i]; t < b.offsets[i + 1]; ++t)
+      if (b.mask[t]) {
+        x.push_back(ours.size() == b.size() ? ours[i] : ours[t]);
+        y.push_back(theirs.size() == b.size() ? theirs[i] : theirs[t]);
+      }
+  }
+  check_equal(x, y, relative, absolute);
+}
+
+/// The coefficients that a preset's loss writes.
+template <class Loss>
+values run(const Loss& loss, const rlvr::token_batch<double>& b) {
+  values out(b.tokens());
+  loss(b, std::span<double>(out));
+  return out;
+}
+
+}  // namespace presets_golden
