@@ -2,6 +2,7 @@
 /// What a comparison of selectors reports, and its text forms: JSON, CSV, tables, and the gnuplot scripts of its
 /// pictures.
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -97,12 +98,12 @@ inline std::string to_text(const factor_saved& f) {
          text("%.2f", f.factor.high, "∞") + "]";
 }
 
-/// "≥ 15.2K [9.8K, 20.5K] (2/3)": at the end how many runs reached it, where not all did.
+/// "≥ 15.2K [9.8K, 20.5K] (2/3)": at the end how many runs reached it, where not all did. "≥ 24.6K (0/3)": none did.
 inline std::string to_text(const time_to_accuracy& t) {
   using detail::text;
   const auto thousands = [](double x, const char* otherwise) { return text("%.1fK", x / 1000, otherwise); };
-  std::string out = detail::sign_of(t.kind) + thousands(t.rollouts.mean, "-") + " [" +
-                    thousands(std::max(t.rollouts.low, 0.0), "0") + ", " + thousands(t.rollouts.high, "∞") + "]";
+  std::string out = detail::sign_of(t.kind) + thousands(t.rollouts.mean, "-");
+  if (t.reached > 0) out += " [" + thousands(t.rollouts.low, "0") + ", " + thousands(t.rollouts.high, "∞") + "]";
   if (t.reached < t.runs) out += " (" + std::to_string(t.reached) + "/" + std::to_string(t.runs) + ")";
   return out;
 }
@@ -227,6 +228,16 @@ inline std::string to_table(const pool_result& p, const std::vector<double>& tar
   add(saved_rows, "of DoPR's: by smaller batches", p.from_batch);
   add(saved_rows, "of DoPR's: by selection", p.from_selection);
   return head + "\n" + rule + "\n" + rows + "\n" + saved_head + "\n" + saved_rule + "\n" + saved_rows;
+}
+
+/// The methods whose step size stands at an end of its grid, and which may hence have a better one; empty without any.
+inline std::string at_grid_ends(const pool_result& p, const std::vector<double>& learning_rates) {
+  const auto [low, high] = std::minmax_element(learning_rates.begin(), learning_rates.end());
+  std::string out;
+  for (const method_result& m : p.methods)
+    if (m.learning_rate == *low || m.learning_rate == *high)
+      out += (out.empty() ? "" : "; ") + m.name + " (" + detail::text("%g", m.learning_rate, "-") + ")";
+  return out;
 }
 
 inline std::string to_table(const distinct_report& r) {

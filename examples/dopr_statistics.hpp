@@ -48,9 +48,16 @@ inline std::string to_string(bound b) {
   return "";
 }
 
-/// The mean over runs of min(rollouts, horizon), and Student's 95% interval of it: the restricted mean. As all runs
-/// that are censored end at the horizon, it is the area under the Kaplan-Meier curve. With a censored run it is a lower
-/// bound of the mean, and its interval is too narrow upwards.
+/// The mean over runs of a share of right answers, and Student's 95% interval of it as far as it lies in [0, 1].
+inline rlvr::interval accuracy_interval(std::span<const double> runs) {
+  const rlvr::interval i = rlvr::mean_interval(runs);
+  return {i.mean, std::max(i.low, 0.0), std::min(i.high, 1.0)};
+}
+
+/// The restricted mean: over runs, of min(rollouts, horizon), and Student's 95% interval of it as far as it lies in
+/// [0, horizon]. As all runs that are censored end at the horizon, it is the area under the Kaplan-Meier curve. With
+/// a censored run it is a lower bound of the mean; the interval is that of the restricted mean, and says nothing of how
+/// far beyond the horizon the mean may be.
 struct time_to_accuracy {
   double accuracy = 0;
   std::size_t runs = 0, reached = 0;
@@ -68,14 +75,17 @@ inline time_to_accuracy time_to(double accuracy, std::span<const std::optional<d
     restricted.push_back(std::min(t.value_or(horizon), horizon));
   }
   out.rollouts = rlvr::mean_interval(restricted);
+  out.rollouts.low = std::max(out.rollouts.low, 0.0);
+  out.rollouts.high = std::min(out.rollouts.high, horizon);
   if (out.reached < out.runs) out.kind = bound::at_least;
   return out;
 }
 
 /// How many times fewer rollouts `other` needs than `base`: exp of the mean over seeds of the difference of logarithms,
-/// with Student's 95% interval of that mean; both lists in the order of the seeds. A censored time stands at the
-/// horizon: where only base is censored the factor is a lower bound, where only other is an upper bound; where a seed
-/// has both, or both kinds occur, nothing can be said of which side it errs to.
+/// with Student's 95% interval of that mean; both lists in the order of the seeds. A time below one rollout, of a base
+/// that has the accuracy already, counts as one. A censored time stands at the horizon, also in the interval: where
+/// only base is censored the factor is a lower bound, where only other is an upper bound; where a seed has both, or
+/// both kinds occur, nothing can be said of which side it errs to.
 struct factor_saved {
   rlvr::interval factor;
   bound kind = bound::exact;
@@ -87,11 +97,11 @@ inline factor_saved saved(std::span<const std::optional<double>> base, std::span
   rlvr::require(!base.empty() && base.size() == other.size(), "saved: ", base.size(), " and ", other.size(), " runs");
   std::vector<double> logs;
   bool low = false, high = false;
+  const auto restricted = [&](const std::optional<double>& t) { return std::clamp(t.value_or(horizon), 1.0, horizon); };
   for (std::size_t i = 0; i < base.size(); ++i) {
     low = low || !base[i];
     high = high || !other[i];
-    logs.push_back(
-        std::log(std::min(base[i].value_or(horizon), horizon) / std::min(other[i].value_or(horizon), horizon)));
+    logs.push_back(std::log(restricted(base[i]) / restricted(other[i])));
   }
   const rlvr::interval mean = rlvr::mean_interval(logs);
   return {{std::exp(mean.mean), std::exp(mean.low), std::exp(mean.high)},

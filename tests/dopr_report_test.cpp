@@ -73,6 +73,10 @@ TEST_CASE("dopr report: JSON, CSV and tables hold the same numbers", "[dopr]") {
   CHECK_THAT(table, Catch::Contains("| DoPR | 2.00 [1.50, 2.50] | ≥ 1.25 [0.50, ∞] |"));
   CHECK_THAT(table, Catch::Contains("| of DoPR's: by selection |"));
   CHECK(report::to_text(r.pools[0].methods[0].saved[1]) == "?");
+  CHECK(report::to_text(r.pools[0].methods[0].rollouts_to_target[1]) == "≥ 1.0K (0/3)");
+  CHECK(report::at_grid_ends(r.pools[0], {1e-4, 5e-4, 1e-3}) == "GRPO, 64 prompts (0.001); DoPR (0.0001)");
+  CHECK(report::at_grid_ends(r.pools[0], {1e-5, 1e-4, 1e-3}) == "GRPO, 64 prompts (0.001)");
+  CHECK(report::at_grid_ends(r.pools[0], {1e-5, 1e-4, 1e-3, 1e-2}).empty());
   CHECK(report::to_text(report::factor_saved{{1.5, 0.5, 2}, bound::unknown}) == "? 1.50 [0.50, 2.00]");
   const std::string script = report::curves_script(r.pools[0]);
   CHECK_THAT(script, Catch::Contains("title 'GRPO, 64 prompts'"));

@@ -284,6 +284,60 @@ TEST_CASE("dopr: every group is charged and observed, those not kept give no upd
   CHECK(one.history[0].gradient_norm == Approx(norm(start.space(), start.expectation_gradient(exact))).epsilon(0.4));
 }
 
+TEST_CASE("dopr: batches of an epoch are its prompts, each once, whatever was asked for before", "[dopr]") {
+  const random_key key = random_key(5).fold(purpose::shuffle);
+  for (const std::size_t pool : {1, 2, 3, 7, 64, 100, 1000}) {
+    epoch_order epochs(pool, key);
+    for (const std::size_t batch : {std::size_t{1}, pool / 3 + 1, pool}) {
+      const std::size_t batches = pool / batch;
+      CAPTURE(pool, batch);
+      for (const std::size_t epoch : {0, 1, 5, 1}) {
+        std::vector<std::uint32_t> expected(pool);
+        for (std::size_t i = 0; i < pool; ++i) expected[i] = static_cast<std::uint32_t>(i);
+        shuffle(expected, key.fold(epoch));
+        std::set<prompt_id> seen;
+        bool same = true;
+        for (std::size_t b = batches; b-- > 0;)
+          for (std::size_t i = 0; const sample_request& q : epochs.requests(batch, 3, epoch * batches + b)) {
+            same = same && q.prompt == expected[b * batch + i++] && q.count == 3;
+            seen.insert(q.prompt);
+          }
+        CHECK(same);
+        CHECK(seen.size() == batches * batch);
+      }
+    }
+  }
+}
+
+TEST_CASE("dopr: a parameter vector more when KL is bound, and none for each step", "[dopr]") {
+  struct counted_space : tabular::space {
+    mutable std::size_t vectors = 0;
+    explicit counted_space(std::size_t n) : tabular::space(n) {}
+    std::vector<double> zero() const { return ++vectors, tabular::space::zero(); }
+  };
+  struct counted : tabular::policy {
+    counted_space own{rows * columns};
+    counted() : tabular::policy(base_logits(), columns) {}
+    const counted_space& space() const { return own; }
+  };
+  const auto vectors_of = [](double most, std::size_t steps) {
+    counted policy;
+    scripted selector;
+    sgd<counted_space> optimizer(policy.space(), {.learning_rate = 2});
+    const std::size_t before = policy.own.vectors;
+    dopr_options o = small;
+    o.steps = steps;
+    o.max_step_kl = most;
+    const set pool{prompts(rows), {}};
+    (void)dopr(policy, pool, pool, selector, centred{}, optimizer, o);
+    return policy.own.vectors - before;
+  };
+  const std::size_t free = vectors_of(infinity, 3);
+  CHECK(vectors_of(0.1, 3) == free + 1);
+  CHECK(vectors_of(infinity, 30) == free);
+  CHECK(vectors_of(0.1, 30) == free + 1);
+}
+
 TEST_CASE("dopr: what a selector is told", "[dopr]") {
   tabular::policy policy(base_logits(), columns);
   scripted selector;
@@ -622,6 +676,15 @@ TEST_CASE("statistics: rollouts until an accuracy is reached, runs that never do
   CHECK(censored.runs == 3);
   CHECK(censored.kind == bound::at_least);
   CHECK(report::time_to(0.5, none, 1000).rollouts == interval{1000, 1000, 1000});
+  CHECK(censored.rollouts.low == 0);  // the restricted mean is between 0 and the horizon
+  CHECK(censored.rollouts.high == 1000);
+  CHECK(complete.rollouts.low == 0);
+  CHECK(complete.rollouts.high == Approx(200 + 4.302652730 * 100 / std::sqrt(3)));
+  const std::vector<double> high{0.9, 1.0}, alone{0.5};
+  CHECK(report::accuracy_interval(high).mean == Approx(0.95));
+  CHECK(report::accuracy_interval(high).high == 1);
+  CHECK(report::accuracy_interval(std::vector<double>{0.1, 0.0}).low == 0);
+  CHECK(report::accuracy_interval(alone) == interval{0.5, 0, 1});
   CHECK_THROWS_AS(report::time_to(0.5, {}, 1000), std::invalid_argument);
 
   const auto half = report::saved(twice, all, 1000);
@@ -634,6 +697,10 @@ TEST_CASE("statistics: rollouts until an accuracy is reached, runs that never do
   CHECK(report::saved(all, some, 1000).kind == bound::at_most);
   CHECK(report::saved(all, some, 1000).factor.mean == Approx(1 / least.factor.mean));
   CHECK(report::saved(some, none, 1000).kind == bound::unknown);
+  // A base that has the accuracy already needs no rollouts.
+  const std::vector<std::optional<double>> at_once{0., 0., 0.};
+  CHECK(report::saved(at_once, at_once, 1000).factor == interval{1, 1, 1});
+  CHECK(report::saved(at_once, all, 1000).factor.mean == Approx(1 / std::cbrt(100. * 200 * 300)));
   CHECK_THROWS_AS(report::saved(all, std::span(some).first(2), 1000), std::invalid_argument);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -42,7 +43,6 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
     return sequence_kl(batch.offsets, batch.log_probs, policy.score(prompts, batch, temperature).log_probs);
   };
   policy.assign(theta);
-  if (std::isinf(most)) return {};
   bounded_step taken{1, kl_now()};
   if (taken.kl <= most) return taken;
   space.axpy(-1, before, theta);
@@ -88,10 +88,11 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 /// anything throws, the policy's parameters and the selector are as before the run, bit for bit; the optimizer's state
 /// has advanced.
 ///
-/// Memory: two parameter vectors besides the optimizer's and the gradient (three when KL is bound), and a copy of the
-/// selector. Per step O(pool) besides the rollouts. Throws std::invalid_argument for options out of range, a selector
-/// of another pool size, a reward that is not finite or outside o.rewards, no held-out prompts though evaluate_every
-/// > 0; whatever policy, verifier, selector, optimizer and record throw.
+/// Memory: two parameter vectors besides the optimizer's and the gradient (three when KL is bound), a copy of the
+/// selector, and with candidates or explore_steps 4 bytes per prompt. Per step, besides the rollouts, what the selector
+/// takes: with candidates O(candidates log candidates), and O(pool) once per epoch. Throws std::invalid_argument for
+/// options out of range, a selector of another pool size, a reward that is not finite or outside o.rewards, no held-out
+/// prompts though evaluate_every > 0; whatever policy, verifier, selector, optimizer and record throw.
 /// Source: Zhang et al., "DoPR", arXiv 2602.00815; the recipe around S = sigma + U is ours.
 template <policy P, rollout_verifier V, selector S, advantage_estimator A, optimizer<space_t<P>> O,
           class Record = ignore_dopr_steps, group_entropy E = answer_entropy<>>
@@ -110,7 +111,8 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   require(o.evaluate_every == 0 || o.evaluation_group > 0, "dopr: evaluation_group is 0");
 
   const auto& space = policy.space();
-  const random_key key(o.seed), order = key.fold(purpose::shuffle);
+  const random_key key(o.seed);
+  epoch_order epochs(pool, key.fold(purpose::shuffle));
   const std::vector<sample_request> held_out_requests = requests_for(held_out.prompts, o.evaluation_group);
   dopr_result result;
   const auto evaluate = [&] {
@@ -120,14 +122,14 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
         .prompt_values;
   };
   const auto choose = [&](const S& by, std::size_t step) {
-    if (step < o.explore_steps) return epoch_requests(k, o.group_size, step, pool, order);
+    if (step < o.explore_steps) return epochs.requests(k, o.group_size, step);
     std::vector<prompt_id> chosen(k);
     const random_key draw = key.fold(purpose::selection).fold(step);
     if (o.candidates == 0) {
       by.select(std::span(chosen), draw);
     } else {
       std::vector<prompt_id> candidates;
-      for (const sample_request& q : epoch_requests(o.candidates, 1, step, pool, order)) candidates.push_back(q.prompt);
+      for (const sample_request& q : epochs.requests(o.candidates, 1, step)) candidates.push_back(q.prompt);
       by.select(std::span(chosen), draw, std::span<const prompt_id>(candidates));
     }
     std::vector<sample_request> requests;
@@ -137,8 +139,10 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
 
   S learned = selector;
   scoped_parameters origin(policy);
-  auto theta = space.zero(), before = space.zero(), gradient = space.zero();
+  auto theta = space.zero(), gradient = space.zero();
   space.assign(theta, origin.origin());
+  std::optional<parameters_t<P>> before;
+  if (!std::isinf(o.max_step_kl)) before = space.zero();
   std::vector<double> first, rewards;
   bool signal = false;
 
@@ -191,16 +195,19 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
     }
     if (now.kept > 0 && finite) {
       signal = signal || now.gradient_norm > 0;
-      space.assign(before, theta);
+      if (before) space.assign(*before, theta);
       optimizer.step(space, theta, gradient, 1.0);
       finite = std::isfinite(norm(space, theta));
-      if (finite) {
+      if (!finite) {
+        result.status = dopr_status::nonfinite_parameters;
+      } else if (before) {
         const auto taken =
-            detail::take_step(policy, train.prompts, batch, o.sampling.temperature, before, theta, o.max_step_kl);
+            detail::take_step(policy, train.prompts, batch, o.sampling.temperature, *before, theta, o.max_step_kl);
         now.share = taken.share;
         now.kl = taken.kl;
       } else {
-        result.status = dopr_status::nonfinite_parameters;
+        policy.assign(theta);
+        now.share = 1;
       }
     }
     record(std::as_const(now));

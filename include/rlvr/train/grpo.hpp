@@ -64,6 +64,7 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
 
   const auto& space = policy.space();
   const random_key key(o.seed);
+  epoch_order epochs(train.prompts.size(), key.fold(purpose::shuffle));
   const std::vector<sample_request> held_out_requests = requests_for(held_out.prompts, o.evaluation_group);
   const auto evaluate = [&] {
     const random_key same = key.fold(purpose::validation);
@@ -85,8 +86,7 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
       if (now.step == 0) first = values;
     }
 
-    const std::vector<sample_request> requests =
-        epoch_requests(o.batch_prompts, o.group_size, now.step, train.prompts.size(), key.fold(purpose::shuffle));
+    const std::vector<sample_request> requests = epochs.requests(o.batch_prompts, o.group_size, now.step);
     rollouts batch = policy.sample(train.prompts, requests, o.sampling, key.fold(purpose::rollout).fold(now.step));
     verify(train.verify, batch);
     const groups by_prompt = groups_of(batch.prompts);

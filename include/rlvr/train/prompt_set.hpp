@@ -36,18 +36,39 @@ inline std::vector<sample_request> requests_for(const ragged<token>& prompts, st
   return requests_for(prompts.size(), count, 0);
 }
 
-/// `count` rollouts of each of the `prompts` prompts of batch number `step`. An epoch is all `pool` prompts in an order
-/// of its own, cut into pool / prompts batches; what is left over at its end waits for another epoch's order. A pure
-/// function. Requires 0 < prompts <= pool. O(pool).
+/// The order in which a pool's prompts come: an epoch is all of them in an order of its own, cut into batches. The
+/// order of one epoch is kept, 4 bytes per prompt, so that only its first batch costs O(pool).
+class epoch_order {
+ public:
+  /// Requires pool > 0.
+  epoch_order(std::size_t pool, random_key key) : pool_(pool), key_(key) {}
+
+  /// `count` rollouts of each of the `prompts` prompts of batch number `step`, of the pool / prompts batches of an
+  /// epoch; what is left over at its end waits for another epoch's order. Depends on nothing that was asked before.
+  /// Requires 0 < prompts <= pool. O(prompts) in the epoch that was asked for last, else O(pool).
+  std::vector<sample_request> requests(std::size_t prompts, std::uint32_t count, std::size_t step) {
+    const std::size_t batches = pool_ / prompts, epoch = step / batches;
+    if (order_.empty() || epoch != epoch_) {
+      order_.resize(pool_);
+      for (std::size_t i = 0; i < pool_; ++i) order_[i] = static_cast<std::uint32_t>(i);
+      shuffle(order_, key_.fold(epoch));
+      epoch_ = epoch;
+    }
+    std::vector<sample_request> out(prompts);
+    for (std::size_t i = 0; i < prompts; ++i) out[i] = {order_[step % batches * prompts + i], count, 0};
+    return out;
+  }
+
+ private:
+  std::size_t pool_, epoch_ = 0;
+  random_key key_;
+  std::vector<std::uint32_t> order_;
+};
+
+/// One batch of epoch_order. O(pool).
 inline std::vector<sample_request> epoch_requests(std::size_t prompts, std::uint32_t count, std::size_t step,
                                                   std::size_t pool, random_key key) {
-  const std::size_t batches = pool / prompts;
-  std::vector<std::uint32_t> order(pool);
-  for (std::size_t i = 0; i < pool; ++i) order[i] = static_cast<std::uint32_t>(i);
-  shuffle(order, key.fold(step / batches));
-  std::vector<sample_request> out(prompts);
-  for (std::size_t i = 0; i < prompts; ++i) out[i] = {order[step % batches * prompts + i], count, 0};
-  return out;
+  return epoch_order(pool, key).requests(prompts, count, step);
 }
 
 /// policy.sample in slices, so that progress shows; the same draws as in one call.
