@@ -1,8 +1,9 @@
-/// Objectives against the memory bandwidth measured in the same run.
+/// Objectives and group normalisation against the memory bandwidth measured in the same run.
 ///
-/// Counters, of the best iteration: `bandwidth` is bytes read and written per second, each array counted once;
-/// `of_triad` is that over the bandwidth of z = x + 2 y on as many threads and as many tokens, the best of twenty.
-/// `tokens` are per second.
+/// Counters, of the best iteration: `bytes` moved by one call, each array counted once; `bandwidth` those per second;
+/// `of_triad` that over the bandwidth of z = x + 2 y on as many threads and as many tokens, the best of twenty.
+/// `items_per_second` are tokens, for advantages rollouts: one for every four tokens, in groups of eight (those of the
+/// sequences alone would stay in the cache).
 /// Options beside Google Benchmark's: --sequences=N --length=L (default 16384 x 1024; 50000 x 1024 needs 2 GB).
 
 #include <benchmark/benchmark.h>
@@ -17,8 +18,11 @@
 #include <thread>
 #include <vector>
 
+#include <rlvr/advantage/centred.hpp>
+#include <rlvr/advantage/group_normalized.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/objective/cispo.hpp>
+#include <rlvr/objective/covariance.hpp>
 #include <rlvr/objective/dppo.hpp>
 #include <rlvr/objective/dro.hpp>
 #include <rlvr/objective/entropy_bonus.hpp>
@@ -124,7 +128,7 @@ double triad(std::size_t threads) {
 
 /// Runs f once per iteration and reports the best of them, as triad does.
 template <class F>
-void measure(benchmark::State& state, double bytes_per_token, F f) {
+void measure(benchmark::State& state, std::size_t count, double bytes_per_item, F f) {
   double best = 1e9;
   for (auto _ : state) {
     const auto begin = std::chrono::steady_clock::now();
@@ -132,34 +136,49 @@ void measure(benchmark::State& state, double bytes_per_token, F f) {
     benchmark::ClobberMemory();
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
-  const double tokens = static_cast<double>(data().tokens()), bandwidth = tokens * bytes_per_token / best;
-  state.counters["tokens"] = tokens / best;
+  const double items = static_cast<double>(count), bandwidth = items * bytes_per_item / best;
+  state.counters["items_per_second"] = items / best;
+  state.counters["bytes"] = items * bytes_per_item;
   state.counters["bandwidth"] = bandwidth;
   state.counters["of_triad"] = bandwidth / triad(static_cast<std::size_t>(state.range(0)));
 }
 
 enum class extra { nothing, branches, mask };
 
-/// One objective; `reads` is how many float arrays it reads per token.
+/// One objective; `reads` is how many float arrays it reads per token. On several threads if it is separable.
 template <class O>
 void add(const std::string& name, const O& o, double reads, extra with = extra::nothing) {
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [o, reads, with](benchmark::State& state) {
-                                 arrays& a = data();
-                                 token_batch<float> b = a.view();
-                                 if (with == extra::mask) b.mask = a.mask;
-                                 const std::span<branch> branches =
-                                     with == extra::branches ? std::span<branch>(a.branches) : std::span<branch>{};
-                                 const auto threads = static_cast<std::size_t>(state.range(0));
-                                 measure(state, 4 * (reads + 1) + (with == extra::nothing ? 0 : 1), [&] {
-                                   run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads,
-                                                parallel_for);
-                                 });
-                               })
-      ->Arg(1)
-      ->Arg(4)
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+  const auto run = [o, reads, with](benchmark::State& state) {
+    arrays& a = data();
+    token_batch<float> b = a.view();
+    if (with == extra::mask) b.mask = a.mask;
+    const std::span<branch> branches = with == extra::branches ? std::span<branch>(a.branches) : std::span<branch>{};
+    const auto threads = static_cast<std::size_t>(state.range(0));
+    measure(state, a.tokens(), 4 * (reads + 1) + (with == extra::nothing ? 0 : 1), [&] {
+      if constexpr (separable_objective<O, float>)
+        run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads, parallel_for);
+      else
+        o(b, a.weights, std::span<float>(a.coefficients), branches);
+    });
+  };
+  auto* registered = benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kMillisecond)->UseRealTime();
+  registered->Arg(1);
+  if (separable_objective<O, float>) registered->Arg(4);
+}
+
+/// One advantage estimator.
+template <class A>
+void add_estimator(const std::string& name, const A& estimator) {
+  const auto run = [estimator](benchmark::State& state) {
+    std::vector<verdict> verdicts(data().tokens() / 4);
+    for (std::size_t i = 0; i < verdicts.size(); ++i)
+      verdicts[i] = {.reward = static_cast<double>(i % 5 == 0), .scored = true};
+    groups g;
+    for (std::size_t i = 0; i < verdicts.size();) g.offsets.push_back(i = std::min(i + 8, verdicts.size()));
+    measure(state, verdicts.size(), sizeof(verdict) + sizeof(double) + 1,
+            [&] { benchmark::DoNotOptimize(estimator(verdicts, g)); });
+  };
+  benchmark::RegisterBenchmark(name.c_str(), run)->Arg(1)->Unit(benchmark::kMillisecond)->UseRealTime();
 }
 
 /// A correction or penalty: it also reads the coefficients.
@@ -192,6 +211,8 @@ void add_all() {
   add("gmpo", gmpo{}, 2);
   add("topr", topr{}, 2);
   add("vespo", vespo{}, 2);
+  add("clip_cov", clip_cov{}, 2);
+  add("kl_cov", kl_cov{}, 2);
   add("importance_correction", alone{importance_correction{}}, 3);
   add("kl_penalty", alone{kl_penalty{}}, 3);
   add("entropy_bonus", alone{entropy_bonus{}}, 3);
@@ -199,11 +220,14 @@ void add_all() {
   benchmark::RegisterBenchmark("entropy_threshold",
                                [](benchmark::State& state) {
                                  const token_batch<float> b = data().view();
-                                 measure(state, 4, [&] { benchmark::DoNotOptimize(entropy_threshold(b, 0.2)); });
+                                 measure(state, b.tokens(), 4,
+                                         [&] { benchmark::DoNotOptimize(entropy_threshold(b, 0.2)); });
                                })
       ->Arg(1)
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime();
+  add_estimator("group_normalized", group_normalized{});
+  add_estimator("leave_one_out", centred{.against = baseline::leave_one_out});
 }
 
 /// Takes "--name=number" out of the arguments.

@@ -23,6 +23,9 @@
 #include <rlvr/backend/decoder/prompts.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
 #include <rlvr/backend/eigen/thread_pool.hpp>
+#include <rlvr/diagnose/subset_cosine.hpp>
+#include <rlvr/gradient/subset_gradients.hpp>
+#include <rlvr/objective/reinforce.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/select/dopr.hpp>
 #include <rlvr/select/rate_utility.hpp>
@@ -100,6 +103,19 @@ std::vector<double> pass_rates(rlvr::eigen::decoder<float>& policy, const prompt
   return rlvr::evaluate_policy(policy, set.prompts, rlvr::requests_for(set.prompts, group_size), sampling, key,
                                set.verify)
       .prompt_values;
+}
+
+/// The gradient's noise scale at the model as it is, in rollouts: what a batch far above it has too many of.
+double noise_scale(rlvr::eigen::decoder<float>& policy, const prompt_set& pool, std::uint64_t seed) {
+  using namespace rlvr;
+  const random_key key = random_key(seed).fold(purpose::initialise).fold(1);
+  rollouts batch = policy.sample(pool.prompts, requests_for(pool.prompts, group_size), sampling, key);
+  verify(pool.verify, batch);
+  const std::vector<double> coefficients =
+      reinforce_coefficients(batch, group_normalized{}(batch.verdicts, groups_of(batch.prompts)), 1.0);
+  subset_gradients<space_t<eigen::decoder<float>>> subsets(policy.space(), {.subsets = 8, .parts = gradient_parts::none});
+  subsets.add(policy, pool.prompts, batch, coefficients, sampling.temperature, [](std::size_t, std::size_t) {});
+  return agreement_of(policy.space(), subsets).noise_scale;
 }
 
 enum class rule { random, volatility, bonus, dopr, thompson, answer_entropy };
@@ -256,11 +272,16 @@ report::pool_result compare_on(const workshop& shop, const options& o, chain::po
   out.prompts = o.pool_size;
   {
     auto policy = shop.policy(o.threads);
-    for (std::size_t s = 0; s < o.seeds; ++s)
+    std::vector<double> scales;
+    for (std::size_t s = 0; s < o.seeds; ++s) {
+      scales.push_back(noise_scale(policy, pools[s], seed_of(s)));
       for (double rate : pass_rates(policy, pools[s], seed_of(s))) {
         const double one = 1 / static_cast<double>(o.seeds * o.pool_size);
         (rate == 0 ? out.hopeless : rate == 1 ? out.always : out.learnable) += one;
       }
+    }
+    std::sort(scales.begin(), scales.end());
+    out.noise_scale = scales[scales.size() / 2];
   }
   for (const chain::task_prompt& t : tasks[0]) out.wrong += t.wrong / static_cast<double>(o.pool_size);
 
@@ -321,8 +342,9 @@ void run_comparison(const workshop& shop, const options& o) {
     const report::pool_result& p = r.pools.back();
     std::printf(
         "\nBase pass rates in the pool: %.0f%% hopeless, %.0f%% learnable, %.0f%% always right; wrong labels "
-        "%.0f%%.\n\n%s\n",
-        100 * p.hopeless, 100 * p.learnable, 100 * p.always, 100 * p.wrong, report::to_table(p, o.targets).c_str());
+        "%.0f%%. Noise scale of the gradient at the base (median over seeds): %.0f rollouts; GRPO's batch has %zu.\n\n%s\n",
+        100 * p.hopeless, 100 * p.learnable, 100 * p.always, 100 * p.wrong, p.noise_scale,
+        methods[0].step_prompts * group_size, report::to_table(p, o.targets).c_str());
     if (kind == chain::pool_kind::realistic)
       std::printf("The always right ask for any two digits, the hopeless for a sum that has no two digits.\n");
     const std::string ends = report::at_grid_ends(p, o.learning_rates);

@@ -42,6 +42,7 @@ struct pool_result {
   std::size_t prompts = 0;
   double hopeless = 0, learnable = 0, always = 0;  ///< shares by the base's pass rate: 0, between, 1
   double wrong = 0;                                ///< share of wrong labels
+  double noise_scale = 0;                          ///< of the gradient at the base, in rollouts
   std::vector<method_result> methods;
   std::vector<factor_saved> from_batch, from_selection;  ///< the factor of DoPR, split: target by target
 };
@@ -119,6 +120,7 @@ inline std::string to_json(const selection_comparison& r) {
                      {"learnable", number(p.learnable)},
                      {"hopeless", number(p.hopeless)},
                      {"wrong_labels", number(p.wrong)},
+                     {"noise_scale", number(p.noise_scale)},
                      {"saved_by_smaller_batches", detail::list_of(p.from_batch, r.targets)},
                      {"saved_by_selection", detail::list_of(p.from_selection, r.targets)}});
     for (const method_result& m : p.methods) {

@@ -157,6 +157,10 @@ TEST_CASE("pass_at_k_normalized is the mean over all k-subsets", "[advantage]") 
   const std::vector<double> one = one_group(pass_at_k_normalized{.k = 1}, rewards);
   const std::vector<double> grpo = one_group(group_normalized{.ddof = 0, .epsilon = 0}, rewards);
   for (std::size_t i = 0; i < 5; ++i) CHECK(one[i] == near(grpo[i]));
+  // A subset without a right rollout may be rarer than any double: nothing is left to learn.
+  std::vector<double> half(3000);
+  std::fill_n(half.begin(), 1500, 1.0);
+  CHECK(one_group(pass_at_k_normalized{.k = 1500}, half) == std::vector<double>(3000));
   CHECK_THROWS_WITH(one_group(pass_at_k_normalized{.k = 0}, {0, 1}), "pass_at_k_normalized: k is 0");
 }
 
@@ -189,11 +193,14 @@ TEST_CASE("beta_normalized divides by the fitted density", "[advantage]") {
   // One group, or groups of equal means: REINFORCE with the group mean.
   CHECK(one_group(beta_normalized{}, {1, 0, 0, 1}) == std::vector<double>{.5, -.5, -.5, .5});
   CHECK(beta_normalized{}(verdicts_of({1, 0, 0, 1}), groups_with({2, 2})) == std::vector<double>{.5, -.5, -.5, .5});
+  // Means that are equal up to the order of addition are equal: 1 - 2/3 is not 1/3 in doubles.
+  const std::vector<double> permuted = beta_normalized{}(verdicts_of({1, 0, 0, 0, 1, 0}), groups_with({3, 3}));
+  for (std::size_t i = 0; i < 6; ++i) CHECK(permuted[i] == near(i == 0 || i == 4 ? 2 / 3. : -1 / 3.));
   // Nearly equal means stay finite, and close to the limit of a narrow density: 1/f = s sqrt(2 pi).
   std::vector<double> rewards;
   for (int g = 0; g < 2; ++g) rewards.insert(rewards.end(), {1, g * 1e-6});
-  const std::vector<double> near = beta_normalized{}(verdicts_of(rewards), groups_with({2, 2}));
-  for (double a : near) CHECK((std::isfinite(a) && a != 0));
+  const std::vector<double> narrow = beta_normalized{}(verdicts_of(rewards), groups_with({2, 2}));
+  for (double a : narrow) CHECK((std::isfinite(a) && a != 0));
   CHECK_THROWS_WITH(one_group(beta_normalized{}, {1, 1.5}),
                     "beta_normalized: reward 1 is 1.5, expected between 0 and 1");
 }

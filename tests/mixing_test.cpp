@@ -52,6 +52,11 @@ TEST_CASE("mixing_weight is the best on a grid", "[gradient]") {
   CHECK_THROWS_WITH(mixing_weight({.first = -1}), Catch::Contains("first is -1"));
   CHECK_THROWS_WITH(mixing_weight({.first = 1, .second = 1, .cross = 2}), Catch::Contains("cross is 2"));
   CHECK_THROWS_WITH(mixing_weight({.second = std::nan("")}), Catch::Contains("second is nan"));
+  // Moments of any size: products of them neither overflow nor vanish.
+  CHECK(mixing_weight({.first = 1.7e308, .second = 1.7e308}) == 0.5);
+  CHECK(mixing_weight({.first = 3e-200, .second = 1e-200}) == Approx(0.25));
+  CHECK_THROWS_WITH(mixing_weight({.first = 1e-200, .second = 1e-200, .cross = 1e-199}),
+                    Catch::Contains("cross is 1e-199"));
 }
 
 TEST_CASE("mix is the convex combination", "[gradient]") {

@@ -22,6 +22,7 @@
 #include <rlvr/objective/importance.hpp>
 #include <rlvr/objective/kl_penalty.hpp>
 #include <rlvr/objective/mini_rl.hpp>
+#include <rlvr/objective/normalized_importance.hpp>
 #include <rlvr/objective/policy_gradient.hpp>
 #include <rlvr/objective/ppo_clip.hpp>
 #include <rlvr/objective/ratio_normalized_clip.hpp>
@@ -458,6 +459,56 @@ TEST_CASE("objectives: huge log-ratios and advantages give the documented clamp 
   }
   CHECK(finite > 1000);
   CHECK(refused > 100);
+  // A ratio that overflows is an error wherever no clamp is documented.
+  const std::vector<std::size_t> offsets{0, 2};
+  const std::vector<double> gain{1}, loss{-1}, now{-1, -1}, far{-1001, -1}, near{1000, -1};
+  token_batch<double> one;
+  one.offsets = offsets;
+  one.advantages = loss;
+  one.log_probs = now;
+  one.old_log_probs = one.reference_log_probs = one.sampled_log_probs = far;
+  const double none = std::numeric_limits<double>::infinity();
+  const auto message = Catch::Contains("not a finite number");
+  CHECK_THROWS_WITH(coefficients(kl_cov{}, one), message);
+  CHECK_THROWS_WITH(coefficients(unified_gradient{.over = reference_policy::old}, one), message);
+  const std::vector<double> behind{-1, 1000};  // the message names the token, not only its sequence
+  one.log_probs = behind;
+  one.old_log_probs = now;
+  CHECK_THROWS_WITH(coefficients(unified_gradient{.over = reference_policy::old}, one),
+                    Catch::Contains("the coefficient of token 1 is") && Catch::Contains("log_probs[1] is 1000"));
+  one.log_probs = now;
+  one.old_log_probs = far;
+  CHECK_THROWS_WITH(coefficients(ppo_clip{.log_ratio_limit = none}, one), message);
+  CHECK_THROWS_WITH(coefficients(ratio_normalized_clip{}, one), message);
+  CHECK_THROWS_WITH(coefficients(cispo{.max = none, .log_ratio_limit = none}, one), message);
+  CHECK(coefficients(ppo_clip{.dual = 3, .log_ratio_limit = none}, one) == std::vector<double>{0, -1});
+  CHECK(coefficients(cispo{.log_ratio_limit = none}, one) == std::vector<double>{-5, -1});
+  std::vector<double> c(2);
+  kl_penalty nemo{.coefficient = 1, .ratio = kl_ratio::sampled, .input_limit = 20, .output_limit = 10,
+                  .clamp = kl_clamp::weighted};
+  nemo(one, {}, std::span<double>(c));
+  CHECK(c == std::vector<double>{0, 0});
+  one.reference_log_probs = near;
+  CHECK_THROWS_WITH(kl_penalty{}(one, {}, std::span<double>(c)), message);
+  kl_penalty{.coefficient = 1, .gradient = kl_gradient::k2}(one, {}, std::span<double>(c = {0, 0}));
+  CHECK(c == std::vector<double>{1001, 0});
+  // So are covariances and penalties that overflow.
+  const std::vector<double> huge{1.7e308, 1.7e308}, weight{100};
+  one.old_log_probs = now;
+  one.advantages = {};
+  one.token_advantages = huge;
+  CHECK_THROWS_WITH(coefficients(kl_cov{}, one), message);
+  one.token_advantages = {};
+  one.advantages = gain;
+  const std::vector<double> ahead{-2, -2};
+  one.old_log_probs = ahead;
+  CHECK_THROWS_WITH(coefficients(kl_cov{.coefficient = 1e307}, one, weight), message);
+  // And coefficients that the division by a mean weight below 1 takes beyond all doubles: weights e and e^-9.
+  const std::vector<double> sampled{-2, 8};
+  one.old_log_probs = now;
+  one.sampled_log_probs = sampled;
+  std::vector<double> large{1e308, 0};
+  CHECK_THROWS_WITH(normalized_importance{{.max = 1}}(one, std::span<double>(large)), message);
   // With its clamps PPO takes any finite log-probability.
   world<double> w = make_world<double>(3);
   for (std::size_t t = 0; t < w.tokens(); ++t) w.log_probs[t] = t % 2 == 0 ? 1e308 : -1e307;
@@ -517,9 +568,13 @@ TEST_CASE("vector_exp keeps its bounds", "[core]") {
     worst = std::max(worst, std::fabs(vector_exp(x) / std::exp(x) - 1));
   }
   CHECK(worst < 5e-16);  // 4e-16, and a unit in the last place of std::exp
-  CHECK(vector_exp(1e30f) == vector_exp(88.3f));
+  CHECK(vector_exp(1e30f) == std::numeric_limits<float>::infinity());
+  CHECK(vector_exp(88.4f) == std::numeric_limits<float>::infinity());
+  CHECK(std::isfinite(vector_exp(88.3f)));
   CHECK(vector_exp(-1e30f) == vector_exp(-87.3f));
-  CHECK(vector_exp(1e300) == vector_exp(709.0));
+  CHECK(vector_exp(1e300) == std::numeric_limits<double>::infinity());
+  CHECK(vector_exp(709.5) == std::numeric_limits<double>::infinity());
+  CHECK(std::isfinite(vector_exp(709.0)));
   CHECK(vector_exp(-1e300) == vector_exp(-708.0));
   CHECK(std::isnan(vector_exp(std::numeric_limits<float>::quiet_NaN())));
   CHECK(std::isnan(vector_exp(std::numeric_limits<double>::quiet_NaN())));

@@ -146,7 +146,7 @@ def trl_cases(a):
 PAIRS = [
     ("group_normalized", ["verl grpo_advantage", "verl grpo_vectorized_advantage"]),
     ("leave_one_out", ["verl rloo_vectorized_advantage"]),
-    ("reinforce", ["verl gpg"]),
+    ("policy_gradient", ["verl gpg"]),
     ("ppo_clip", ["verl vanilla", "trl dapo", "trl grpo"]),
     ("ppo_clip_kl", ["trl dapo with KL"]),
     ("gspo", ["verl gspo", "trl grpo, sequence level"]),
@@ -158,7 +158,7 @@ PAIRS = [
     ("dro", ["verl dro"]),
     ("kl_cov", ["verl kl_cov"]),
     ("clip_cov", ["verl clip_cov"]),
-    ("kl", ["verl low_var_kl"]),
+    ("kl_penalty", ["verl low_var_kl"]),
 ]
 
 

@@ -18,10 +18,10 @@ namespace rlvr {
 ///
 ///     c = mu (1 - mu) / v - 1       alpha = max(1 + c mu / 3, 1)       beta = max(1 + c (1 - mu) / 3, 1)
 ///
-/// 1/f is at most 1e6. When all groups have the same mean, or there is but one, v says nothing: alpha = beta = 1 and
-/// A = R - p (the authors' code divides by zero in the first case). c is taken as at most 1e9, so that the density of
-/// nearly equal means stays computable to six digits. Sums to zero in each group. Rewards have a meaning in [0, 1]:
-/// no invariance to shift or scale. Groups know of each other. A lone rollout gets 0.
+/// 1/f is at most 1e6. When all groups have the same mean up to rounding (v <= 1e-24), or there is but one, v says
+/// nothing: alpha = beta = 1 and A = R - p (the authors' code divides by zero in the first case). c is at most 1e9, so
+/// that the density of nearly equal means stays computable to six digits. Sums to zero in each group. Rewards have a
+/// meaning in [0, 1]: no invariance to shift or scale. Groups know of each other. A lone rollout gets 0.
 ///
 /// Several reward components: the mean of the advantages of each (component_normalized composes). Not TRL's loss type
 /// "bnpo", which is a token average. Throws std::invalid_argument also for a scored reward outside [0, 1], naming its
@@ -41,7 +41,7 @@ struct beta_normalized {
     });
     const moments m = moments_of(known);
     const double v = m.variance();
-    if (!(v > 0)) return out;
+    if (!(v > 1e-24)) return out;
     const double c = std::min(m.mean * (1 - m.mean) / v - 1, 1e9);
     const double alpha = std::max(1 + c * m.mean / 3, 1.0), beta = std::max(1 + c * (1 - m.mean) / 3, 1.0);
     for (std::size_t group = 0; group < g.size(); ++group) {

@@ -35,6 +35,7 @@ struct pass_at_k_normalized {
       for (double r : one.rewards) wrong += !(r > correct_above);
       if (wrong == n || wrong < k || n <= k) return;
       const double all_wrong = subset_share(n, wrong, k);
+      if (!(all_wrong > 0)) return;  // underflow: advantages are below sqrt(all_wrong)
       const double others_wrong = subset_share(n - 1, wrong - 1, k - 1);
       const double deviation = std::sqrt((1 - all_wrong) * all_wrong);
       for (std::size_t i = 0; i < n; ++i)

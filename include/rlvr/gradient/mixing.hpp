@@ -29,11 +29,13 @@ constexpr double second_moment(double covariance_trace, double bias_product) { r
 inline double mixing_weight(const estimator_errors& e) {
   require(is_finite(e.first) && e.first >= 0, "mixing_weight: first is ", e.first);
   require(is_finite(e.second) && e.second >= 0, "mixing_weight: second is ", e.second);
-  require(is_finite(e.cross) && e.cross * e.cross <= e.first * e.second * (1 + 1e-9), "mixing_weight: cross is ",
-          e.cross, " for second moments ", e.first, " and ", e.second);
-  const double difference = e.first + e.second - 2 * e.cross;  // E|x - y|^2
+  const double larger = e.first > e.second ? e.first : e.second, unit = larger > 0 ? larger : 1;
+  const double first = e.first / unit, second = e.second / unit, cross = e.cross / unit;  // products stay in range
+  require(is_finite(cross) && cross * cross <= first * second * (1 + 1e-9), "mixing_weight: cross is ", e.cross,
+          " for second moments ", e.first, " and ", e.second);
+  const double difference = first + second - 2 * cross;  // E|x - y|^2
   if (!(difference > 0)) return 0.5;
-  const double a = (e.second - e.cross) / difference;
+  const double a = (second - cross) / difference;
   return a < 0 ? 0 : a > 1 ? 1 : a;
 }
 

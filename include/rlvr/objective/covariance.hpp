@@ -17,7 +17,8 @@
 namespace rlvr {
 
 /// cov_t = (A_t - mean A)(log pi_t - mean log pi), the means over all active tokens of the batch, in double; 0 outside
-/// the mask. [T]. Throws as objectives do, and std::invalid_argument for one that overflows. O(T). Source: Cui et al. 2025, arXiv 2505.22617, section 3.
+/// the mask. [T]. Throws as objectives do, and std::invalid_argument for one that overflows. O(T).
+/// Source: Cui et al. 2025, arXiv 2505.22617.
 template <class Real>
 std::vector<Real> token_covariances(const token_batch<Real>& b) {
   std::vector<Real> cov(b.tokens());

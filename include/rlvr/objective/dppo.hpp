@@ -22,7 +22,7 @@ enum class binary_divergence { total_variation, kl };
 /// Branches: clipped_high, clipped_low (M = 0), active (also where a clamp holds). verl computes min(r, 3): it asks for
 /// clip_ratio_c with default 20, but that field is 3. The KL form calls std::log per token and is slower than the
 /// others. Throws std::invalid_argument for low, high or cap negative or NaN, log_ratio_limit not positive. Source:
-/// arXiv 2602.04879; verl dppo_tv, dppo_kl.
+/// Qi et al. 2026, arXiv 2602.04879; verl dppo_tv, dppo_kl.
 struct dppo {
   double low = 0.2;
   double high = 0.2;

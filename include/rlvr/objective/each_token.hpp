@@ -60,10 +60,10 @@ void check_arrays(const char* who, const token_batch<Real>& b, advantage_use use
 }
 
 /// Throws for the first active token of a sequence [begin, end) with an input that is not finite; when there is none,
-/// says that the coefficient overflows. Called when a value came out infinite or NaN.
+/// says that the coefficient of token `at` overflows. Called when a value came out infinite or NaN.
 template <class Real, std::size_t N>
 [[noreturn]] void explain(const char* who, const token_batch<Real>& b, std::size_t begin, std::size_t end,
-                          const std::array<token_array<Real>, N>& arrays) {
+                          std::size_t at, const std::array<token_array<Real>, N>& arrays) {
   const std::size_t base = b.offsets.front();
   for (std::size_t t = begin; t < end; ++t) {
     if (!b.active(t)) continue;
@@ -73,9 +73,8 @@ template <class Real, std::size_t N>
       require(is_finite(a.values[t]), who, ": ", a.name, "[", base + t, "] is ", a.values[t]);
   }
   std::string values;
-  for (const token_array<Real>& a : arrays) values += concat(", ", a.name, "[", base + begin, "] is ", a.values[begin]);
-  throw std::invalid_argument(
-      concat(who, ": a coefficient of tokens [", base + begin, ", ", base + end, ") is not a finite number", values));
+  for (const token_array<Real>& a : arrays) values += concat(", ", a.name, "[", base + at, "] is ", a.values[at]);
+  throw std::invalid_argument(concat(who, ": the coefficient of token ", base + at, " is not a finite number", values));
 }
 
 inline constexpr std::size_t block_length = 1024;
@@ -146,7 +145,11 @@ void each_token(const char* who, const token_batch<Real>& b, advantage_use use,
       }
       (std::make_index_sequence<N>{});
       const std::uint8_t* mask = b.mask.empty() ? nullptr : b.mask.data() + t;
-      if (!settle<How>(n, weight, mask, kappa, out.data() + t)) explain(who, b, begin, end, arrays);
+      if (!settle<How>(n, weight, mask, kappa, out.data() + t)) {
+        std::size_t at = t;
+        while (is_finite(out[at])) ++at;
+        explain(who, b, begin, end, at, arrays);
+      }
       for (std::size_t k = 0; !codes.empty() && k < n; ++k) {
         const branch value = mask == nullptr || mask[k] != 0 ? static_cast<branch>(code[k]) : branch::masked;
         if (How != combine::multiply || value != branch::active) codes[t + k] = value;

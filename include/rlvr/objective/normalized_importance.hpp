@@ -33,7 +33,11 @@ struct normalized_importance {
     }
     correction(b, coefficients, branches);
     if (!(sum > 1e-8 * count)) return;
-    for (Real& c : coefficients) c = static_cast<Real>(static_cast<double>(c) * (count / sum));
+    for (std::size_t t = 0; t < coefficients.size(); ++t) {
+      coefficients[t] = static_cast<Real>(static_cast<double>(coefficients[t]) * (count / sum));
+      require(is_finite(coefficients[t]), "normalized_importance: the coefficient of token ", b.offsets.front() + t,
+              " is ", coefficients[t], ", not a finite number");
+    }
   }
 };
 

@@ -56,7 +56,7 @@ enum class hybrid_phase { imitate, reinforce };
 
 /// HPT's gate: imitate one demonstration (and drop the rollouts) when the share of right rollouts of the prompt is at
 /// most `gate`, reinforce otherwise. Throws std::invalid_argument for a share outside [0, 1] or NaN gate.
-/// Source: HPT, arXiv 2509.04419, section 3.3; code: switch_gate 0 (only when none is right), 2/8 for weak models.
+/// Source: HPT, Lv et al. 2025, arXiv 2509.04419; code: switch_gate 0 (only when none is right), 2/8 for weak models.
 inline hybrid_phase hybrid_gate(double success_share, double gate = 0) {
   require(success_share >= 0 && success_share <= 1, "hybrid_gate: success_share is ", success_share);
   require(gate == gate, "hybrid_gate: gate is ", gate);

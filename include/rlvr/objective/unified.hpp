@@ -21,7 +21,7 @@ enum class reference_policy { current, old, sampled, one };
 /// Instances: SFT {current} with A = 1; REINFORCE {current}; PPO and GRPO {old, low, high} (ppo_clip); off-policy
 /// REINFORCE {sampled}; offline RL {one}: kappa = pi A. low = high = infinity: always stable.
 /// Branches: clipped_high, clipped_low, active. A ratio that overflows is an error. Throws std::invalid_argument for
-/// low or high negative or NaN. Source: HPT, Lv et al. 2025, arXiv 2509.04419, eq. 4 and table 1.
+/// low or high negative or NaN. Source: HPT, Lv et al. 2025, arXiv 2509.04419, table 1.
 struct unified_gradient {
   reference_policy over = reference_policy::current;
   double low = std::numeric_limits<double>::infinity();

@@ -18,7 +18,7 @@ namespace rlvr {
 /// saturated where log w is at a bound (the weight there is constant, not zero). `shifts`, [B] or empty, are added to
 /// sum_t D before its clamp: the log-ratios of the policy when the update began over what sampled, as TRL adds them.
 /// Throws std::invalid_argument for a k or lambda negative or not finite, shifts of another size or NaN.
-/// Source: arXiv 2602.10693; constants and clamps as in TRL's vespo.
+/// Source: Shen et al. 2026, arXiv 2602.10693; constants and clamps as in TRL's vespo.
 struct vespo {
   double k_positive = 2;
   double lambda_positive = 3;
