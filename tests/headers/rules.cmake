@@ -51,7 +51,7 @@ foreach(header IN LISTS headers)
     string(APPEND errors "${header}: does not begin with #pragma once\n")
   endif()
 
-  if(NOT folder MATCHES "^(laws|backend/decoder|backend/eigen|tokenizer|verify/sandbox|xtensor|ranges)$")
+  if(NOT folder MATCHES "^(laws|backend/cuda|backend/decoder|backend/eigen|tokenizer|verify/sandbox|xtensor|ranges)$")
     list(APPEND umbrella ${header})
   endif()
 endforeach()

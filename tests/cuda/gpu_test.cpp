@@ -1,0 +1,187 @@
+/// What only a GPU can show: its bits, its memory, its numbers against the host double's. Ends with 77 where there is
+/// none. Tags: [parity] [laws] [sampling] [bits] [memory].
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#if __has_include(<catch2/catch_all.hpp>)
+#include <catch2/catch_session.hpp>
+#else
+#define CATCH_CONFIG_RUNNER
+#endif
+#include "catch.hpp"
+
+#include <rlvr/backend/cuda/decoder.hpp>
+#include <rlvr/backend/cuda/error.hpp>
+#include <rlvr/backend/eigen/decoder.hpp>
+
+#include "cuda/models.hpp"
+
+namespace {
+
+using namespace rlvr;
+
+const std::shared_ptr<cuda::device>& gpu() {
+  static const std::shared_ptr<cuda::device> out = cuda::open_device();
+  return out;
+}
+
+/// A model whose products and tiles are whole ones, as in real models.
+decoder::config medium(const std::string& family) {
+  decoder::config c = cuda_models::small(family, 64);
+  c.vocab_size = 1000;
+  c.hidden_size = 128;
+  c.intermediate_size = 256;
+  c.max_positions = 1024;
+  if (!c.windows.empty()) c.windows = {100, 0};
+  return c;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    (void)gpu();
+  } catch (const cuda::device_error& e) {
+    std::printf("skipped: %s\n", e.what());
+    return 77;
+  }
+  return Catch::Session().run(argc, argv);
+}
+
+TEST_CASE("gpu space: long vectors against double sums", "[gpu][parity]") {
+  const std::size_t n = 3'000'001;
+  const cuda::space s(gpu(), {{"x", {n}, 0}});
+  std::vector<float> x(n), y(n), out(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    x[i] = static_cast<float>(2 * random_key(1).uniform(i) - 1);
+    y[i] = static_cast<float>(2 * random_key(2).uniform(i) - 1);
+  }
+  cuda::device_vector a = s.zero(), b = s.zero();
+  s.upload(x, a);
+  s.upload(y, b);
+  double xx = 0, xy = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    xx += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    xy += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+  }
+  CHECK(s.dot(a, a) == Approx(xx).epsilon(1e-12));
+  CHECK(s.dot(a, b) == Approx(xy).margin(1e-12 * xx));
+  const std::vector<const cuda::device_vector*> both{&a, &b};
+  const std::vector<double> gram = s.gram(both);
+  CHECK(gram[0] == Approx(xx).epsilon(1e-12));
+  CHECK(gram[1] == Approx(xy).margin(1e-12 * xx));
+  s.axpy(0.37, a, b);
+  s.download(b, out);
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < n; ++i)
+    wrong += out[i] != static_cast<float>(static_cast<double>(y[i]) + 0.37 * static_cast<double>(x[i]));
+  CHECK(wrong <= n / 1000);  // a fused product and sum rounds once where the host rounds twice
+}
+
+TEST_CASE("gpu decoder: models of whole tiles against the Eigen decoder", "[gpu][parity]") {
+  for (const char* family : cuda_models::families)
+    for (const cuda::scalar_type compute : {cuda::scalar_type::float32, cuda::scalar_type::bfloat16}) {
+      const bool exact = compute == cuda::scalar_type::float32;
+      INFO(family << (exact ? " float32" : " bfloat16"));
+      const decoder::config c = medium(family);
+      const std::vector<float> theta = cuda_models::parameters(c);
+      cuda::decoder model(gpu(), c, theta, {.compute = compute});
+      eigen::decoder<double> oracle(c, theta);
+      ragged<token> prompts;
+      std::vector<token> words;
+      for (std::uint64_t i = 0; i < 150; ++i) words.push_back(static_cast<token>(random_key(3).below(1000, i)));
+      prompts.push_back(words);
+      prompts.push_back(std::vector<token>(words.begin(), words.begin() + 17));
+      const rollouts r =
+          oracle.sample(prompts, std::vector<sample_request>{{0, 6, 0}, {1, 6, 0}}, {1.0, 200}, random_key(8));
+      std::vector<double> coefficients(r.tokens.size());
+      for (std::size_t t = 0; t < coefficients.size(); ++t) coefficients[t] = 2 * random_key(9).uniform(t) - 1;
+      const token_scores got = model.score(prompts, r, 1.0), expected = oracle.score(prompts, r, 1.0);
+      double off = 0;
+      for (std::size_t t = 0; t < r.tokens.size(); ++t)
+        off = std::max(off, std::fabs(got.log_probs[t] - expected.log_probs[t]));
+      CHECK(off < (exact ? 1e-4 : 0.2));
+      auto g = model.space().zero();
+      auto e = oracle.space().zero();
+      model.accumulate_score(prompts, r, coefficients, 1.0, g);
+      oracle.accumulate_score(prompts, r, coefficients, 1.0, e);
+      std::vector<float> h(model.space().dimension());
+      model.space().download(g, h);
+      double difference = 0;
+      for (std::size_t i = 0; i < h.size(); ++i) {
+        const double d = static_cast<double>(h[i]) - e[static_cast<Eigen::Index>(i)];
+        difference += d * d;
+      }
+      CHECK(std::sqrt(difference) < (exact ? 2e-4 : 0.1) * e.norm());
+    }
+}
+
+TEST_CASE("gpu decoder: the same bits when a call is repeated", "[gpu][bits]") {
+  for (const char* family : cuda_models::families)
+    for (const cuda::scalar_type compute : {cuda::scalar_type::float32, cuda::scalar_type::bfloat16}) {
+      INFO(family);
+      const decoder::config c = medium(family);
+      cuda::decoder model(gpu(), c, cuda_models::parameters(c),
+                          {.compute = compute, .micro_batch_rows = 300, .rollouts_at_once = 10});
+      ragged<token> prompts;
+      for (token t = 2; t < 6; ++t) prompts.push_back(std::vector<token>(static_cast<std::size_t>(10 * t), t));
+      const std::vector<sample_request> requests{{0, 8, 0}, {1, 8, 0}, {3, 8, 0}};
+      const auto run = [&] {
+        const rollouts r = model.sample(prompts, requests, {1.0, 40}, random_key(4));
+        auto g = model.space().zero();
+        model.accumulate_score(prompts, r, std::vector<double>(r.tokens.size(), 0.3), 1.0, g);
+        std::vector<float> h(model.space().dimension());
+        model.space().download(g, h);
+        return std::pair(r.log_probs, h);
+      };
+      const auto first = run();
+      for (int again = 0; again < 3; ++again) CHECK(run() == first);
+    }
+}
+
+TEST_CASE("gpu decoder: samples follow the exact distribution", "[gpu][sampling]") {
+  // Tokens that come 20 times or more of 20000: each count within 7 standard deviations, false alarm below 1e-9 in all.
+  const decoder::config c = cuda_models::small("qwen3");
+  const std::vector<float> theta = cuda_models::parameters(c);
+  cuda::decoder model(gpu(), c, theta, {.compute = cuda::scalar_type::float32});
+  eigen::decoder<double> oracle(c, theta);
+  ragged<token> prompts;
+  prompts.push_back(std::vector<token>{5, 6, 7});
+  const double n = 20000;
+  const rollouts r = model.sample(prompts, std::vector<sample_request>{{0, 20000, 0}}, {0.7, 1}, random_key(10));
+  std::vector<double> count(c.vocab_size, 0);
+  for (const token t : r.tokens) count[static_cast<std::size_t>(t)] += 1;
+  rollouts each;
+  for (token t = 0; t < static_cast<token>(c.vocab_size); ++t) {
+    each.tokens.push_back(t);
+    each.offsets.push_back(each.tokens.size());
+    each.prompts.push_back(0);
+  }
+  const token_scores exact = oracle.score(prompts, each, 0.7);
+  for (std::size_t t = 0; t < count.size(); ++t) {
+    const double p = std::exp(exact.log_probs[t]);
+    if (n * p < 20) continue;
+    INFO("token " << t);
+    CHECK(std::fabs(count[t] - n * p) < 7 * std::sqrt(n * p * (1 - p)) + 1);
+  }
+}
+
+TEST_CASE("gpu decoder: what does not fit is refused with numbers, and theta stays", "[gpu][memory]") {
+  const decoder::config c = medium("qwen3");
+  const std::vector<float> theta = cuda_models::parameters(c);
+  cuda::decoder model(gpu(), c, theta, {.rollouts_at_once = std::size_t{1} << 24});
+  ragged<token> prompts;
+  prompts.push_back(std::vector<token>{2, 3});
+  CHECK_THROWS_AS(model.sample(prompts, std::vector<sample_request>{{0, 1u << 24, 0}}, {1.0, 900}, random_key(1)),
+                  cuda::out_of_memory);
+  std::vector<float> after(theta.size());
+  model.space().download(model.parameters(), after);
+  CHECK(after == theta);
+  CHECK(model.sample(prompts, std::vector<sample_request>{{0, 3, 0}}, {1.0, 9}, random_key(1)).size() == 3);
+}
