@@ -9,7 +9,7 @@ compiler=${1:-g++}
 repetitions=${2:-5}
 shift $(($# < 2 ? $# : 2))
 folders=("$@")
-[ ${#folders[@]} -gt 0 ] || folders=(core verify advantage objective gradient optimize search diagnose train)
+[ ${#folders[@]} -gt 0 ] || folders=(core select allocate verify advantage objective gradient optimize search diagnose train)
 
 headers=('vector')
 for folder in "${folders[@]}"; do
