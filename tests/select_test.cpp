@@ -192,7 +192,7 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
   auto vade = make_vade(9);
   CHECK_THROWS_WITH(restore_state(vade, bytes), Catch::Contains("the saved state is of gain_tracker"));
   auto large = ucb1_selector<>(gain_tracker<gain_of_rate<rate_advantage>>(10));
-  CHECK_THROWS_WITH(restore_state(large, bytes), Catch::Contains("9 entries of gain visits, this one 10"));
+  CHECK_THROWS_WITH(restore_state(large, bytes), Catch::Contains("9 entries of visits, this one 10"));
   auto replay = prioritized_selector<>(10);  // the same number of levels as 9
   CHECK_THROWS_WITH(restore_state(replay, save_state(prioritized_selector<>(9))), Catch::Contains("this one"));
   CHECK(replay.size() == 10);

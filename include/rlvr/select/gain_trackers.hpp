@@ -56,49 +56,34 @@ class gain_tracker {
 
   /// Throws std::invalid_argument for a fade outside (0, 1].
   explicit gain_tracker(std::size_t pool, double fade = 1, Gain gain = {})
-      : gain_(gain), fade_(fade), visits_(pool), mean_(pool), squares_(pool), touched_(pool) {}
+      : gain_(gain), visits_(pool, fade), mean_(pool), variance_(pool) {}
 
   std::size_t size() const { return visits_.size(); }
-  pool_clock clock() const { return {step_, total_}; }
+  pool_clock clock() const { return {visits_.step(), visits_.total()}; }
 
   gain_belief operator[](prompt_id id) const {
-    const double n = static_cast<double>(visits_[id]), squares = static_cast<double>(squares_[id]);
-    return {fade_.over(step_ - touched_[id]) * n, static_cast<double>(mean_[id]), squares / (n > 0 ? n : 1)};
+    return {visits_[id], static_cast<double>(mean_[id]), static_cast<double>(variance_[id])};
   }
 
   void observe(prompt_id id, const outcome& o) {
-    const std::uint64_t at = std::max<std::uint64_t>(touched_[id], o.step);
-    const double left = fade_.over(at - touched_[id]), n = left * static_cast<double>(visits_[id]) + 1;
-    const double delta = gain_(o) - static_cast<double>(mean_[id]), mean = static_cast<double>(mean_[id]) + delta / n;
-    squares_[id] = static_cast<float>(left * static_cast<double>(squares_[id]) + delta * (gain_(o) - mean));
+    const double earlier = visits_.add(id, o.step), n = earlier + 1, gain = gain_(o);
+    const double old = static_cast<double>(mean_[id]), mean = old + (gain - old) / n;
+    variance_[id] =
+        static_cast<float>((earlier * static_cast<double>(variance_[id]) + (gain - old) * (gain - mean)) / n);
     mean_[id] = static_cast<float>(mean);
-    visits_[id] = static_cast<float>(n);
-    touched_[id] = static_cast<std::uint32_t>(at);
-    if (at > step_) {
-      total_ = fade_.over(at - step_) * total_ + 1;
-      step_ = at;
-    } else {
-      total_ += fade_.over(step_ - at);
-    }
   }
 
   template <class Self, class Visit>
   static void visit_state(Self& self, Visit&& visit) {
-    visit(self.step_, "step");
-    visit(self.total_, "total");
-    visit(self.visits_, "gain visits");
+    fading_visits::visit_state(self.visits_, visit);
     visit(self.mean_, "gain mean");
-    visit(self.squares_, "gain squares");
-    visit(self.touched_, "touched");
+    visit(self.variance_, "gain variance");
   }
 
  private:
   Gain gain_;
-  step_decay fade_;
-  std::vector<float> visits_, mean_, squares_;  ///< squares: centred and summed with the weights of the visits
-  std::vector<std::uint32_t> touched_;
-  std::uint64_t step_ = 0;
-  double total_ = 0;
+  fading_visits visits_;
+  std::vector<float> mean_, variance_;  ///< weighted as the visits
 };
 
 /// Counts, sums and squares of the gains among the last `window` visits to the pool. 24 bytes per prompt and 16 per visit

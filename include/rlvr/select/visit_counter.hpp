@@ -27,45 +27,27 @@ class visit_counter {
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for a fade outside (0, 1].
-  explicit visit_counter(std::size_t pool, double fade = 1)
-      : fade_(fade), visits_(pool), entropy_(pool, 1.f), touched_(pool) {}
+  explicit visit_counter(std::size_t pool, double fade = 1) : visits_(pool, fade), entropy_(pool, 1.f) {}
 
   std::size_t size() const { return visits_.size(); }
-  pool_clock clock() const { return {step_, total_}; }
+  pool_clock clock() const { return {visits_.step(), visits_.total()}; }
 
-  visit_belief operator[](prompt_id id) const {
-    return {fade_.over(step_ - touched_[id]) * static_cast<double>(visits_[id]), static_cast<double>(entropy_[id])};
-  }
+  visit_belief operator[](prompt_id id) const { return {visits_[id], static_cast<double>(entropy_[id])}; }
 
   void observe(prompt_id id, const outcome& o) {
-    const std::uint64_t at = std::max<std::uint64_t>(touched_[id], o.step);
-    visits_[id] = static_cast<float>(fade_.over(at - touched_[id]) * static_cast<double>(visits_[id]) + 1);
+    visits_.add(id, o.step);
     entropy_[id] = static_cast<float>(o.entropy);
-    touched_[id] = static_cast<std::uint32_t>(at);
-    // a late visit is one that the steps since have faded already
-    if (at > step_) {
-      total_ = fade_.over(at - step_) * total_ + 1;
-      step_ = at;
-    } else {
-      total_ += fade_.over(step_ - at);
-    }
   }
 
   template <class Self, class Visit>
   static void visit_state(Self& self, Visit&& visit) {
-    visit(self.step_, "step");
-    visit(self.total_, "total");
-    visit(self.visits_, "visits");
+    fading_visits::visit_state(self.visits_, visit);
     visit(self.entropy_, "entropy");
-    visit(self.touched_, "touched");
   }
 
  private:
-  step_decay fade_;
-  std::vector<float> visits_, entropy_;
-  std::vector<std::uint32_t> touched_;
-  std::uint64_t step_ = 0;
-  double total_ = 0;
+  fading_visits visits_;
+  std::vector<float> entropy_;
 };
 
 /// Two beliefs of one prompt.
