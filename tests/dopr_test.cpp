@@ -19,9 +19,12 @@
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/sgd.hpp>
+#include <rlvr/diagnose/distinct_ngrams.hpp>
 #include <rlvr/select/dopr.hpp>
+#include <rlvr/select/published.hpp>
 #include <rlvr/train/dopr.hpp>
 #include <rlvr/train/grpo.hpp>
+#include <rlvr/train/visit_measures.hpp>
 
 #include "../examples/dopr_pools.hpp"
 #include "../examples/dopr_statistics.hpp"
@@ -89,6 +92,24 @@ struct scripted {
   }
 };
 static_assert(selector<scripted>);
+
+/// The same, but told everything.
+struct measuring : scripted {};
+
+}  // namespace
+
+template <>
+inline constexpr bool rlvr::learns_from_divergence<measuring> = true;
+template <>
+inline constexpr bool rlvr::learns_from_diversity<measuring> = true;
+
+namespace {
+
+template <class S>
+constexpr std::pair<bool, bool> learns{learns_from_divergence<S>, learns_from_diversity<S>};
+static_assert(learns<spo_selector> == std::pair(true, false) && learns<mmr1_selector> == std::pair(false, true));
+static_assert(learns<thompson_selector<>> == std::pair(false, false) && learns<scripted> == std::pair(false, false));
+static_assert(learns<decltype(make_dopr_selector(moving_reward_tracker(1)))> == std::pair(false, false));
 
 const dopr_options small{.steps = 40, .group_size = 8, .evaluate_every = 10, .evaluation_group = 4, .seed = 3};
 const sgd_options fast{.learning_rate = 2, .momentum = 0.5};
@@ -363,6 +384,134 @@ TEST_CASE("dopr: what a selector is told", "[dopr]") {
       CHECK(seen.entropy <= 1);
     }
   }
+}
+
+TEST_CASE("dopr: distinct n-grams of a group", "[dopr]") {
+  rollouts r;
+  const auto add = [&](const std::vector<token>& completion) {
+    r.tokens.insert(r.tokens.end(), completion.begin(), completion.end());
+    r.offsets.push_back(r.tokens.size());
+  };
+  for (const std::vector<token>& y : {std::vector<token>{1, 2, 3, 4}, {1, 2, 3}, {7}, {7}, {}, {1, 2}}) add(y);
+  CHECK(distinct_ngrams(r, 0, 2) == Approx(2 / 3.0));  // 123 234 123
+  CHECK(distinct_ngrams(r, 2, 4) == 0.5);              // 7 7
+  CHECK(distinct_ngrams(r, 1, 3) == 1);
+  CHECK(distinct_ngrams(r, 0, 6) == Approx(5 / 7.0));  // an empty completion and 12 are n-grams too
+  CHECK(distinct_ngrams(r, 0, 2, 1) == Approx(4 / 7.0));
+  CHECK(distinct_ngrams(r, 0, 2, 9) == 1);
+  CHECK(distinct_ngrams(r, 3, 3) == 0);
+  CHECK_THROWS_WITH(distinct_ngrams(r, 0, 2, 0), "distinct_ngrams: n is 0");
+  for (std::uint64_t k = 0; k < 20; ++k) {
+    std::vector<token> y;
+    for (std::uint64_t t = 0; t < k; ++t) y.push_back(static_cast<token>(random_key(k).below(3, t)));
+    add(y);
+  }
+  for (const std::size_t n : {1, 2, 4}) {
+    std::set<std::vector<token>> distinct;
+    std::size_t all = 0;
+    for (std::size_t i = 0; i < r.size(); ++i) {
+      const auto y = r.completion(i);
+      for (std::size_t t = 0; t == 0 || t + n <= y.size(); ++t, ++all) {
+        const auto gram = y.subspan(t, std::min(n, y.size()));
+        distinct.emplace(gram.begin(), gram.end());
+      }
+    }
+    CHECK(distinct_ngrams(r, 0, r.size(), n) == static_cast<double>(distinct.size()) / static_cast<double>(all));
+  }
+}
+
+TEST_CASE("dopr: selectors that learn from divergence and diversity are told them", "[dopr]") {
+  tabular::policy policy(base_logits(), columns), other(base_logits(), columns), then(base_logits(), columns);
+  measuring selector;
+  scripted plain;
+  dopr_options o = small;
+  o.evaluate_every = 0;
+  o.step_prompts = 2;
+  o.max_gradient_norm = infinity;
+  sgd first(policy.space(), fast), second(other.space(), fast);
+  const set pool{prompts(rows), {}};
+  const random_key draws = random_key(3).fold(purpose::rollout);
+  std::map<prompt_id, std::pair<std::size_t, double>> last;  // its last response, and log pi then
+  std::size_t again = 0;
+  const auto record = [&](const dopr_step& s) {
+    // `then` is the policy that sampled this step.
+    const std::vector<sample_request> requests{{s.prompts[0], 8, 0}, {s.prompts[1], 8, 0}};
+    const rollouts r = then.sample(pool.prompts, requests, {}, draws.fold(s.step));
+    for (std::size_t k = 0; k < 2; ++k) {
+      const prompt_id id = s.prompts[k];
+      const outcome& seen = selector.log->seen[2 * s.step + k].second;
+      CAPTURE(s.step, id);
+      double expected = 0;
+      if (last.contains(id)) {
+        const auto [y, log_p] = last[id];
+        expected = std::fabs(log_p - std::log(then.distribution(id)[y]));
+        ++again;
+      }
+      CHECK(seen.divergence == Approx(expected).margin(1e-12));
+      std::set<token> distinct;
+      for (std::size_t i = 8 * k; i < 8 * k + 8; ++i) distinct.insert(r.completion(i)[0]);
+      CHECK(seen.diversity == static_cast<double>(distinct.size()) / 8);
+      last[id] = {static_cast<std::size_t>(r.completion(8 * k + 7)[0]), r.log_probs[8 * k + 7]};
+    }
+    then.assign(policy.parameters());
+  };
+  (void)dopr(policy, pool, pool, selector, centred{}, first, o, record);
+  (void)dopr(other, pool, pool, plain, centred{}, second, o);
+  CHECK(again > 40);
+  CHECK(policy.parameters() == other.parameters());  // measuring moves nothing
+  double most = 0;
+  for (const auto& [id, seen] : selector.log->seen) most = std::max(most, seen.divergence);
+  CHECK(most > 0.1);
+  for (const auto& [id, seen] : plain.log->seen) CHECK((seen.divergence == 0 && seen.diversity == 0));
+}
+
+TEST_CASE("dopr: SPO forgets what the policy has moved away from, MMR1 sees diversity", "[dopr]") {
+  const auto weight_after = [](double learning_rate) {
+    tabular::policy policy(base_logits(), columns);
+    spo_selector selector = make_spo(rows);
+    sgd optimizer(policy.space(), {.learning_rate = learning_rate});
+    dopr_options o = small;
+    o.steps = 120;
+    const set pool{prompts(rows), {}};
+    (void)dopr(policy, pool, pool, selector, centred{}, optimizer, o);
+    double sum = 0;
+    for (prompt_id i = 0; i < rows; ++i) sum += selector.tracker()[i].weight();
+    return sum;
+  };
+  CHECK(weight_after(2) < 0.9 * weight_after(1e-9));
+
+  tabular::policy policy(base_logits(), columns);
+  mmr1_selector selector = make_mmr1(rows);
+  const set constant{prompts(rows), {.learnable = 0}};  // no variance: what is left of the score is diversity
+  sgd optimizer(policy.space(), fast);
+  dopr_options o = small;
+  o.explore_steps = rows;
+  o.steps = rows;
+  (void)dopr(policy, constant, constant, selector, centred{}, optimizer, o);
+  for (prompt_id i = 0; i < rows; ++i) CHECK(selector.tracker()[i] >= 0.2 * 1 / 8 - 1e-6);
+}
+
+TEST_CASE("dopr: a divergence that is not finite is the largest", "[dopr]") {
+  struct blind : tabular::policy {
+    using tabular::policy::policy;
+    token_scores score(const ragged<token>& prompts, const rollouts& r, double t) const {
+      token_scores out = tabular::policy::score(prompts, r, t);
+      out.log_probs[0] = std::numeric_limits<double>::quiet_NaN();
+      return out;
+    }
+  };
+  blind policy(base_logits(), columns);
+  const rollouts r = policy.sample(prompts(rows), std::vector<sample_request>{{4, 3, 0}, {2, 1, 0}}, {}, random_key(1));
+  last_responses responses;
+  const std::vector<prompt_id> ids{7, 4, 2};
+  CHECK(responses.divergences(policy, prompts(rows), ids, 1) == std::vector<double>{0, 0, 0});
+  responses.remember(r, 2);
+  responses.remember(r, 3);
+  const std::vector<double> found = responses.divergences(policy, prompts(rows), ids, 1);
+  CHECK(found[0] == 0);
+  CHECK(found[1] == std::numeric_limits<double>::max());
+  CHECK(found[2] == Approx(0).margin(1e-12));
+  check_outcome({.divergence = found[1]});
 }
 
 TEST_CASE("dopr: rewards of another range reach the selector in [0, 1]", "[dopr]") {

@@ -49,6 +49,7 @@
 #include <rlvr/core/verdict.hpp>
 #include <rlvr/diagnose/average.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>
+#include <rlvr/diagnose/distinct_ngrams.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/group_entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
@@ -144,6 +145,7 @@
 #include <rlvr/train/one_shot.hpp>
 #include <rlvr/train/one_shot_report.hpp>
 #include <rlvr/train/prompt_set.hpp>
+#include <rlvr/train/visit_measures.hpp>
 #include <rlvr/verify/big_integer.hpp>
 #include <rlvr/verify/boxed.hpp>
 #include <rlvr/verify/characters.hpp>

@@ -12,6 +12,7 @@
 #include <rlvr/advantage/advantage_estimator.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/diagnose/distinct_ngrams.hpp>
 #include <rlvr/diagnose/group_entropy.hpp>
 #include <rlvr/objective/reinforce.hpp>
 #include <rlvr/optimize/clip_norm.hpp>
@@ -21,6 +22,7 @@
 #include <rlvr/select/selector.hpp>
 #include <rlvr/train/dopr_report.hpp>
 #include <rlvr/train/prompt_set.hpp>
+#include <rlvr/train/visit_measures.hpp>
 
 namespace rlvr {
 
@@ -82,17 +84,21 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 ///
 /// The selector is taken by reference and has learned when the run returns; selector and optimizer can go on in another
 /// run, with first_step where this one ended: two runs of n and m steps are one of n + m. All draws are functions of
-/// o.seed and the step's number. `entropy` measures how undecided a group is, for the selectors that ask.
+/// o.seed and the step's number. `entropy` measures how undecided a group is, for the selectors that ask. For one that
+/// learns_from_divergence a step also scores the last response to each of its prompts (last_responses; a run knows only
+/// its own, so there two runs are not one), and one that learns_from_diversity is told the group's distinct_ngrams.
+/// Others see 0 for these two.
 ///
 /// When a gradient or the next parameters are not finite, the run stops at its last parameters, which were finite. When
 /// anything throws, the policy's parameters and the selector are as before the run, bit for bit; the optimizer's state
 /// has advanced.
 ///
 /// Memory: two parameter vectors besides the optimizer's and the gradient (three when KL is bound), a copy of the
-/// selector, and with candidates or explore_steps 4 bytes per prompt. Per step, besides the rollouts, what the selector
-/// takes: with candidates O(candidates log candidates), and O(pool) once per epoch. Throws std::invalid_argument for
-/// options out of range, a selector of another pool size, a reward that is not finite or outside o.rewards, no held-out
-/// prompts though evaluate_every > 0; whatever policy, verifier, selector, optimizer and record throw.
+/// selector, with candidates or explore_steps 4 bytes per prompt, and where divergence is measured a rollout per prompt
+/// visited. Per step, besides the rollouts, what the selector takes: with candidates O(candidates log candidates), and
+/// O(pool) once per epoch. Throws std::invalid_argument for options out of range, a selector of another pool size, a
+/// reward that is not finite or outside o.rewards, no held-out prompts though evaluate_every > 0; whatever policy,
+/// verifier, selector, optimizer and record throw.
 /// Source: Zhang et al., "DoPR", arXiv 2602.00815; the recipe around S = sigma + U is ours.
 template <policy P, rollout_verifier V, selector S, advantage_estimator A, optimizer<space_t<P>> O,
           class Record = ignore_dopr_steps, group_entropy E = answer_entropy<>>
@@ -144,6 +150,7 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   std::optional<parameters_t<P>> before;
   if (!std::isinf(o.max_step_kl)) before = space.zero();
   std::vector<double> first, rewards;
+  last_responses responses;
   bool signal = false;
 
   for (; result.steps < o.steps; ++result.steps) {
@@ -162,6 +169,10 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
 
     const groups by_prompt = groups_of(batch.prompts);
     now.reward = mean_interval(prompt_means(batch.verdicts, by_prompt)).mean;
+    for (std::size_t g = 0; g < by_prompt.size(); ++g) now.prompts.push_back(batch.prompts[by_prompt.begin(g)]);
+    std::vector<double> divergences;
+    if constexpr (learns_from_divergence<S>)
+      divergences = responses.divergences(policy, train.prompts, now.prompts, o.sampling.temperature);
     std::size_t left = 0;
     for (std::size_t g = 0; g < by_prompt.size(); ++g) {
       const std::size_t begin = by_prompt.begin(g), end = by_prompt.end(g);
@@ -170,7 +181,11 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
         if (batch.verdicts[i].scored) rewards.push_back(batch.verdicts[i].reward);
       outcome seen = outcome_of(rewards, now.step, o.rewards);
       seen.entropy = entropy(batch, begin, end);
-      now.prompts.push_back(batch.prompts[begin]);
+      if constexpr (learns_from_divergence<S>) {
+        seen.divergence = divergences[g];
+        responses.remember(batch, end - 1);
+      }
+      if constexpr (learns_from_diversity<S>) seen.diversity = distinct_ngrams(batch, begin, end);
       now.entropy += seen.entropy / static_cast<double>(by_prompt.size());
       learned.observe(batch.prompts[begin], seen);
       if (learned.keep(seen)) {

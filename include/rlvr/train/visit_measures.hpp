@@ -1,0 +1,76 @@
+#pragma once
+/// What some selectors want to know of a visit beyond its rewards, measured only for those.
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <map>
+#include <span>
+#include <vector>
+
+#include <rlvr/core/policy.hpp>
+#include <rlvr/core/ragged.hpp>
+#include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/slice.hpp>
+#include <rlvr/select/beta_tracker.hpp>
+#include <rlvr/select/gain_trackers.hpp>
+#include <rlvr/select/selector.hpp>
+
+namespace rlvr {
+
+/// Whether S learns from outcome::divergence. A selector put together from parts does when one of them does; specialise
+/// it for a selector of your own.
+template <class S>
+constexpr bool learns_from_divergence = false;
+template <>
+inline constexpr bool learns_from_divergence<keep_by_divergence> = true;
+template <template <class...> class S, class... Parts>
+constexpr bool learns_from_divergence<S<Parts...>> = (learns_from_divergence<Parts> || ...);
+
+/// Whether S learns from outcome::diversity; likewise.
+template <class S>
+constexpr bool learns_from_diversity = false;
+template <>
+inline constexpr bool learns_from_diversity<gain_promotion> = true;
+template <template <class...> class S, class... Parts>
+constexpr bool learns_from_diversity<S<Parts...>> = (learns_from_diversity<Parts> || ...);
+
+/// The last response to each prompt, and how far the policy has moved since on it. Memory: one rollout per prompt that
+/// was visited. Source: SPO's recipe (arXiv 2509.13232).
+class last_responses {
+ public:
+  /// D_i = mean_t |log pi_then(y_t) - log pi_now(y_t)| over the tokens y of the last response to prompt ids[i], in
+  /// nats; 0 without one, and the largest number when it is not finite. One policy.score of those responses. Throws
+  /// what the policy does.
+  template <scorer P>
+  std::vector<double> divergences(P& policy, const ragged<token>& prompts, std::span<const prompt_id> ids,
+                                  double temperature) const {
+    rollouts last;
+    std::vector<std::size_t> where;
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      if (const auto found = of_prompt_.find(ids[i]); found != of_prompt_.end()) {
+        append(last, found->second);
+        where.push_back(i);
+      }
+    std::vector<double> out(ids.size(), 0.0);
+    if (last.empty()) return out;
+    const std::vector<double> now = policy.score(prompts, last, temperature).log_probs;
+    for (std::size_t k = 0; k < last.size(); ++k) {
+      double sum = 0;
+      for (std::size_t t = last.offsets[k]; t < last.offsets[k + 1]; ++t) sum += std::abs(last.log_probs[t] - now[t]);
+      const double mean = sum / static_cast<double>(last.length(k));
+      out[where[k]] = std::isfinite(mean) ? mean : std::numeric_limits<double>::max();
+    }
+    return out;
+  }
+
+  /// Rollout i of r is the last response to its prompt; one without tokens is passed over.
+  void remember(const rollouts& r, std::size_t i) {
+    if (r.length(i) > 0) of_prompt_[r.prompts[i]] = slice(r, i, i + 1);
+  }
+
+ private:
+  std::map<prompt_id, rollouts> of_prompt_;
+};
+
+}  // namespace rlvr
