@@ -1,64 +1,268 @@
 #!/usr/bin/env bash
-# The tests of rlvr::cuda that need a GPU: builds them where they are not built, runs them part by part, each in less
-# than 10 minutes, and prints a table. Needs nothing from the network, and nothing from outside the checkout but the
-# CUDA toolkit, CMake, Eigen, nlohmann_json and Catch2; with RLVR_GPU_TESTS=program only a GPU.
-#   bash tests/gpu.sh [part...]      parts: parity laws sampling bits memory memcheck racecheck; all by default
+# What of rlvr::cuda needs a GPU: its tests and its benchmarks, part by part, each in less than 10 minutes, and a table
+# of the results at the end.
+#
+#   bash tests/gpu.sh [--record[=FOLDER]] [PART...]      by default the parts that are tests
+#     tests       parity transformers laws sampling bits memory memcheck racecheck
+#                 one-shot (examples/one_shot_rlvr --device cuda; not by default)
+#     benchmarks  speed-vectors speed-gradient speed-sampling peers-0.6B peers-4B peers-sampling
+#   bash tests/gpu.sh pack FOLDER                         builds, and copies there what another machine has to run
+#
+# --record puts the results, with device and date, into FOLDER/cuda.md (benchmarks/results/ unless given), where parts
+# that did not run now keep their last row, and what a benchmark printed into FOLDER/cuda_PART.txt.
+#
+# Exit status: 0 when every part passed, 1 when one failed or the programs could not be built, 77 when none failed but
+# one was skipped: it did not run, and the table says so; 2 for wrong arguments.
+#
+# Needed for building: nvcc, CMake, Eigen, nlohmann_json, Catch2, for the benchmarks Google Benchmark, and what the
+# example needs; no network and no GPU. Built is in build/gpu, with CMAKE_BUILD_PARALLEL_LEVEL jobs. Where the machine
+# with the GPU lacks these, build on another one of the same architecture, with a C library not newer:
+#   bash tests/gpu.sh pack out/gpu
+# and on the machine with the GPU, in a copy of the checkout with out/gpu in it:
+#   RLVR_GPU_PROGRAMS=out/gpu bash tests/gpu.sh --record
+# Needed there: libcublasLt.so.13 of a CUDA 13 toolkit, or of the one that pip's torch brings, and libstdc++; the CUDA
+# runtime is in the programs. peers-* need python3 with torch, peers-sampling transformers too. memcheck and racecheck
+# need compute-sanitizer, which is looked for in PATH, in /usr/local/cuda, among python3's packages (pip has it as
+# nvidia-cuda-sanitizer-api) and, unpacked from that wheel, in $RLVR_GPU_PROGRAMS/nvidia/cu13/compute-sanitizer.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(parity laws sampling bits memory memcheck racecheck)
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+tests=(parity transformers laws sampling bits memory memcheck racecheck)
+examples=(one-shot)
+benchmarks=(speed-vectors speed-gradient speed-sampling peers-0.6B peers-4B peers-sampling)
+limit=(timeout --kill-after=10 570) # seconds for a part
 
-program=${RLVR_GPU_TESTS:-}
-if [ -z "$program" ]; then
-  program=build/gpu/tests/cuda/rlvr_gpu_tests
-  cmake -S . -B build/gpu -DCMAKE_BUILD_TYPE=Release -DRLVR_BUILD_TESTS=ON -DRLVR_BUILD_EXAMPLES=OFF \
-    -DRLVR_BUILD_BENCHMARKS=OFF -DRLVR_REQUIRE_CUDA=ON >/dev/null || exit 1
-  cmake --build build/gpu --target rlvr_gpu_tests --parallel "$(nproc)" >/dev/null || exit 1
-fi
+usage() {
+  echo "usage: bash tests/gpu.sh [--record[=FOLDER]] [PART...] | pack FOLDER" >&2
+  echo "parts: ${tests[*]} ${examples[*]} ${benchmarks[*]}" >&2
+  exit 2
+}
 
-# What is run for a part. The sanitizers slow kernels down a hundredfold: they get the smallest models.
-small='cuda decoder: log-probs, entropies*,cuda decoder: bfloat16*,cuda decoder: samples are*'
+# build TARGET...: in build/gpu, with what was printed in build/gpu/log.
+build() {
+  local log=build/gpu/log
+  mkdir -p build/gpu
+  echo "building $* in build/gpu"
+  if ! cmake -S . -B build/gpu -DCMAKE_BUILD_TYPE=Release -DRLVR_BUILD_TESTS=ON -DRLVR_BUILD_EXAMPLES=ON \
+    -DRLVR_BUILD_BENCHMARKS=ON -DRLVR_REQUIRE_CUDA=ON -DRLVR_NATIVE=OFF >"$log" 2>&1 ||
+    ! cmake --build build/gpu --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}" --target "$@" >>"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    echo "tests/gpu.sh: the build failed; all of its output is in $log" >&2
+    exit 1
+  fi
+}
+
+# folders in which python3 has NVIDIA's libraries
+packages() {
+  python3 -c 'import nvidia; print(*(p + "/cu13" for p in nvidia.__path__))' 2>/dev/null
+}
+
+# can_start PROGRAM: finds the libraries that it needs, or says which one is missing. Where they are is in `libraries`,
+# for our own programs only: a python3 with torch has its own.
+libraries=${LD_LIBRARY_PATH:-}
+can_start() {
+  if [ ! -x "$1" ]; then
+    echo "there is no program $1"
+    return 1
+  fi
+  if LD_LIBRARY_PATH=$libraries ldd "$1" 2>/dev/null | grep -q 'libcublasLt.* not found'; then
+    local folder
+    for folder in /usr/local/cuda/lib64 /usr/local/cuda-13*/lib64 $(for p in $(packages); do echo "$p/lib"; done); do
+      if compgen -G "$folder/libcublasLt.so.*" >/dev/null; then
+        libraries=$folder:$libraries
+        break
+      fi
+    done
+  fi
+  local missing
+  missing=$(LD_LIBRARY_PATH=$libraries ldd "$1" 2>&1 | grep 'not found')
+  [ -z "$missing" ] || printf '%s cannot start:\n%s\n' "$1" "$missing"
+  [ -z "$missing" ]
+}
+
+# run_tests SELECTION...: 77 where there is no GPU; no test at all is a failure.
+run_tests() {
+  can_start "$programs/rlvr_gpu_tests" || return 1
+  local log status
+  log=$(mktemp)
+  LD_LIBRARY_PATH=$libraries "${limit[@]}" "${sanitizer[@]}" "$programs/rlvr_gpu_tests" "$@" 2>&1 |
+    tee "$log"
+  status=${PIPESTATUS[0]}
+  if [ "$status" -eq 0 ] && ! grep -q 'All tests passed' "$log"; then status=1; fi
+  rm -f "$log"
+  return "$status"
+}
+
+run_benchmarks() {
+  can_start "$programs/cuda_speed" || return 1
+  LD_LIBRARY_PATH=$libraries "${limit[@]}" "$programs/cuda_speed" --benchmark_filter="$1"
+}
+
+run_peers() {
+  can_start "$programs/cuda_speed" || return 1
+  PYTHONUNBUFFERED=1 "${limit[@]}" python3 benchmarks/peers/decoder.py "$@" \
+    --binary "$programs/cuda_speed" --libraries "$libraries"
+}
+
+run_example() {
+  can_start "$programs/one_shot_rlvr" || return 1
+  if ! nvidia-smi >/dev/null 2>&1; then
+    echo "nvidia-smi finds no GPU"
+    return 77
+  fi
+  local out status
+  out=$(mktemp -d)
+  LD_LIBRARY_PATH=$libraries "${limit[@]}" "$programs/one_shot_rlvr" --device cuda \
+    --model examples/models/noisy --prompts examples/data/chain_train.jsonl --validation examples/data/chain_validation.jsonl \
+    --test examples/data/chain_test.jsonl --out "$out"
+  status=$?
+  rm -rf "$out"
+  return $status
+}
+
+find_sanitizer() {
+  local path
+  for path in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer \
+    $(for p in "$programs/nvidia/cu13" $(packages); do echo "$p/compute-sanitizer/compute-sanitizer"; done); do
+    if [ -x "$path" ]; then
+      echo "$path"
+      return
+    fi
+  done
+}
+
 run() {
+  local sanitizer=()
   case $1 in
-    parity) "$program" '[parity]' && "$program" '[cuda]~[laws]' ;;
-    laws | sampling | bits | memory) "$program" "[$1]" ;;
+    parity) run_tests '~[transformers]~[laws]~[sampling]~[bits]~[memory]' ;; # and whatever has no part of its own
+    transformers | laws | sampling | bits | memory) run_tests "[$1]" ;;
     memcheck | racecheck)
-      local sanitizer
-      sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
-      if [ ! -x "$sanitizer" ]; then
+      sanitizer=("$(find_sanitizer)" --tool "$1" --error-exitcode 1)
+      if [ -z "${sanitizer[0]}" ]; then
         echo "compute-sanitizer is not installed"
         return 77
       fi
-      "$sanitizer" --tool "$1" --error-exitcode 1 "$program" "$small"
+      # It slows kernels down a hundredfold: the smallest models.
+      run_tests '*every named gradient*,cuda decoder: bfloat16*,cuda decoder: samples are*'
       ;;
-    *)
-      echo "no part is called $1"
-      return 2
-      ;;
+    one-shot) run_example ;;
+    speed-vectors) run_benchmarks '^vectors' ;;
+    speed-gradient) run_benchmarks '^(products|gradient)' ;;
+    speed-sampling) run_benchmarks '^sampling' ;;
+    peers-0.6B | peers-4B) run_peers rates gradient --sizes "${1#peers-}" ;;
+    peers-sampling) run_peers sampling ;;
   esac
 }
 
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "nvidia-smi finds no GPU"
-date -u +%Y-%m-%d
-rows=()
-failed=0
+if [ "${1:-}" = pack ]; then
+  [ $# -eq 2 ] || usage
+  build rlvr_gpu_tests cuda_speed one_shot_rlvr
+  mkdir -p "$2" || exit 1
+  for program in tests/cuda/rlvr_gpu_tests benchmarks/cuda/cuda_speed examples/one_shot_rlvr; do
+    strip -o "$2/${program##*/}" build/gpu/$program || exit 1
+    ldd build/gpu/$program | awk '/libbenchmark|libpcre2|libutf8proc/ { print $3 }' | xargs -r cp -Lt "$2" || exit 1
+  done
+  du -sh "$2"
+  exit
+fi
+
+record=
+while [[ ${1:-} == -* ]]; do
+  case $1 in
+    --record) record=benchmarks/results ;;
+    --record=?*) record=${1#--record=} ;;
+    *) usage ;;
+  esac
+  shift
+done
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=("${tests[@]}")
+targets=()
 for part in "${parts[@]}"; do
-  begin=$(date +%s)
+  if [[ " ${tests[*]} " == *" $part "* ]]; then
+    targets+=(rlvr_gpu_tests)
+  elif [[ " ${examples[*]} " == *" $part "* ]]; then
+    targets+=(one_shot_rlvr)
+  elif [[ " ${benchmarks[*]} " == *" $part "* ]]; then
+    targets+=(cuda_speed)
+  else
+    echo "no part is called $part" >&2
+    usage
+  fi
+done
+
+programs=${RLVR_GPU_PROGRAMS:+$(realpath "$RLVR_GPU_PROGRAMS")}
+if [ -n "$programs" ]; then
+  libraries=$programs:$libraries
+else
+  mapfile -t targets < <(printf '%s\n' "${targets[@]}" | sort -u)
+  build "${targets[@]}"
+  programs=build/gpu/programs
+  mkdir -p $programs
+  ln -sf ../tests/cuda/rlvr_gpu_tests ../benchmarks/cuda/cuda_speed ../examples/one_shot_rlvr $programs
+fi
+
+device=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null |
+  sed -n '1s/, /, driver /p')
+device=${device:-no GPU that nvidia-smi finds}
+date=$(date -u +%Y-%m-%d)
+echo "$device, $date"
+declare -A rows=()
+if [ -n "$record" ]; then
+  mkdir -p "$record" || exit 1
+  while IFS= read -r line; do
+    part=$(awk -F'[| ]+' '{ print $2 }' <<<"$line")
+    rows[$part]=$line
+  done < <(grep -hE '^\| .* s \|' benchmarks/results/cuda.md "$record/cuda.md" 2>/dev/null)
+fi
+
+now=()
+failed=0
+skipped=0
+for part in "${parts[@]}"; do
+  begin=$SECONDS
   echo "== $part"
-  run "$part"
-  status=$?
-  case $status in
+  output=$(mktemp)
+  run "$part" 2>&1 | tee "$output"
+  case ${PIPESTATUS[0]} in
     0) result=passed ;;
-    77) result=skipped ;;
+    77)
+      result=skipped
+      skipped=$((skipped + 1))
+      ;;
+    124 | 137)
+      result="FAILED: longer than ${limit[2]} s"
+      failed=$((failed + 1))
+      ;;
     *)
       result=FAILED
-      failed=1
+      failed=$((failed + 1))
       ;;
   esac
-  rows+=("$(printf '| %-10s | %-8s | %5d s |' "$part" "$result" $(($(date +%s) - begin)))")
+  row=$(printf '| %-14s | %-7s | %4d s | %s | %s |' "$part" "$result" $((SECONDS - begin)) "$device" "$date")
+  now+=("$row")
+  if [ "$result" != skipped ]; then
+    rows[$part]=$row
+    if [ -n "$record" ] && [[ " ${benchmarks[*]} " == *" $part "* ]]; then
+      { printf '%s, %s\n\n' "$device" "$date" && cat "$output"; } >"$record/cuda_$part.txt"
+    fi
+  fi
+  rm -f "$output"
 done
-echo
-echo '| part       | result   |    time |'
-echo '|------------|----------|---------|'
-printf '%s\n' "${rows[@]}"
-exit $failed
+
+head='| part           | result  |   time | device | date |
+|----------------|---------|--------|--------|------|'
+printf '\n%s\n' "$head"
+printf '%s\n' "${now[@]}"
+if [ -n "$record" ]; then
+  {
+    printf '# Last results of tests/gpu.sh, part by part\n\n%s\n' "$head"
+    for part in "${tests[@]}" "${examples[@]}" "${benchmarks[@]}"; do
+      if [ -n "${rows[$part]:-}" ]; then echo "${rows[$part]}"; else
+        printf '| %-14s | never ran on a GPU |  |  |  |\n' "$part"
+      fi
+    done
+  } >"$record/cuda.md.new" && mv "$record/cuda.md.new" "$record/cuda.md"
+fi
+echo "${#parts[@]} parts: $((${#parts[@]} - failed - skipped)) passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ] || exit 1
+[ $skipped -eq 0 ] || exit 77

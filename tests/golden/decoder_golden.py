@@ -133,11 +133,15 @@ def golden(config):
             rollouts.append({"log_probs": rounded(log_p), "entropies": rounded(entropy)})
         total.backward()
         out["batches"].append({"temperature": temperature, "rollouts": rollouts})
-    # Of the last temperature: name, norm, sum, and the entries 0, size / 2 and size - 1.
+    # Of the last temperature: name, norm, sum, the entries 0, size / 2 and size - 1, and the sums of
+    # g_j sin(1.1 j + 0.5) and of g_j sin(0.7 j + 0.003 j^2), which see every entry at its place.
     out["gradient"] = []
     for name, t in tensors:
         g = t.grad.flatten()
-        out["gradient"].append([name] + rounded([g.norm(), g.sum(), g[0], g[len(g) // 2], g[-1]]))
+        j = torch.arange(len(g), dtype=torch.float64)
+        out["gradient"].append([name] + rounded([g.norm(), g.sum(), g[0], g[len(g) // 2], g[-1],
+                                                 (g * torch.sin(1.1 * j + 0.5)).sum(),
+                                                 (g * torch.sin(0.7 * j + 0.003 * j * j)).sum()]))
     return out
 
 
