@@ -134,6 +134,27 @@ TEST_CASE("difference_interval pairs prompts", "[diagnose]") {
                   std::invalid_argument);
 }
 
+TEST_CASE("gram_matrix: a space's own gram is used", "[diagnose]") {
+  struct counting : tabular::space {
+    using tabular::space::space;
+    std::size_t* calls = nullptr;
+    std::vector<double> gram(std::span<const std::vector<double>* const> x) const {
+      ++*calls;
+      std::vector<double> out;
+      for (const auto* a : x)
+        for (const auto* b : x) out.push_back(dot(*a, *b));
+      return out;
+    }
+  };
+  std::size_t calls = 0;
+  counting space(2);
+  space.calls = &calls;
+  const std::vector<std::vector<double>> x{{1, 2}, {3, 5}};
+  CHECK(gram_matrix(space, 2, [&](std::size_t m) -> const std::vector<double>& { return x[m]; }) ==
+        std::vector<double>{5, 13, 13, 34});
+  CHECK(calls == 1);
+}
+
 TEST_CASE("agreement_of: exact cases", "[diagnose]") {
   const tabular::space space(3);
   const std::vector<std::vector<double>> sums{{2, 0, 0}, {0, 6, 0}, {4, 0, 0}};

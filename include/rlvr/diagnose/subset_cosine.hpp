@@ -14,17 +14,32 @@
 
 namespace rlvr {
 
+/// A space with `gram`, all inner products of several vectors in one pass over each, [M, M] row-major.
+template <class S>
+concept gram_space = vector_space<S> && requires(const S& space, std::span<const vector_t<S>* const> x) {
+  { space.gram(x) } -> std::same_as<std::vector<double>>;
+};
+
+/// m -> the m-th vector, by reference.
+template <class F, class S>
+concept vectors_of =
+    vector_space<S> && std::same_as<std::invoke_result_t<const F&, std::size_t>, const vector_t<S>&>;
+
 /// All inner products of M vectors, vector_at(m) being the m-th: [M, M] row-major, symmetric. M (M + 1) / 2
-/// dots.
-template <vector_space S, class VectorAt>
-requires std::convertible_to < std::invoke_result_t<const VectorAt&, std::size_t>,
-const vector_t<S>& >
-    std::vector<double> gram_matrix(const S& space, std::size_t M, const VectorAt& vector_at) {
-  std::vector<double> gram(M * M);
-  for (std::size_t i = 0; i < M; ++i)
-    for (std::size_t j = i; j < M; ++j)
-      gram[i * M + j] = gram[j * M + i] = space.dot(vector_at(i), vector_at(j));
-  return gram;
+/// dots, or the space's own `gram`.
+template <vector_space S, vectors_of<S> VectorAt>
+std::vector<double> gram_matrix(const S& space, std::size_t M, const VectorAt& vector_at) {
+  if constexpr (gram_space<S>) {
+    std::vector<const vector_t<S>*> all;
+    for (std::size_t m = 0; m < M; ++m) all.push_back(&vector_at(m));
+    return space.gram(all);
+  } else {
+    std::vector<double> gram(M * M);
+    for (std::size_t i = 0; i < M; ++i)
+      for (std::size_t j = i; j < M; ++j)
+        gram[i * M + j] = gram[j * M + i] = space.dot(vector_at(i), vector_at(j));
+    return gram;
+  }
 }
 
 /// What M subset gradients say of each other and of their sum.
