@@ -1,4 +1,4 @@
-/// presets/nemo_rl_2026_08.hpp against NeMo-RL's formulas as read (golden/frameworks/nemo_rl_golden.py).
+/// presets/nemo_rl_2026_08.hpp against NeMo-RL (golden/frameworks/nemo_rl_golden.py).
 
 #include <rlvr/backend/decoder/json.hpp>
 #include <rlvr/diagnose/pass_at_k.hpp>
@@ -17,15 +17,16 @@ kl_estimator kl_type(const json& name) {
 }
 
 nemo::clipped_pg_loss loss_of(const json& o) {
-  nemo::clipped_pg_loss loss{.ratio_clip_min = o["ratio_clip_min"],
-                             .ratio_clip_max = o["ratio_clip_max"],
-                             .reference_policy_kl_penalty = o["reference_policy_kl_penalty"],
-                             .reference_policy_kl_type = kl_type(o["reference_policy_kl_type"]),
-                             .kl_input_clamp_value = number(o["kl_input_clamp_value"]),
-                             .kl_output_clamp_value = number(o["kl_output_clamp_value"]),
-                             .truncated_importance_sampling_ratio = number(o["truncated_importance_sampling_ratio"]),
-                             .global_valid_seqs = o["global_valid_seqs"].get<double>(),
-                             .global_valid_toks = o["global_valid_toks"].get<double>()};
+  nemo::clipped_pg_loss loss{
+      .ratio_clip_min = o["ratio_clip_min"],
+      .ratio_clip_max = o["ratio_clip_max"],
+      .reference_policy_kl_penalty = o["use_kl_in_reward"].get<bool>() ? 0.0 : number(o["reference_policy_kl_penalty"]),
+      .reference_policy_kl_type = kl_type(o["reference_policy_kl_type"]),
+      .kl_input_clamp_value = number(o["kl_input_clamp_value"]),
+      .kl_output_clamp_value = number(o["kl_output_clamp_value"]),
+      .truncated_importance_sampling_ratio = number(o["truncated_importance_sampling_ratio"]),
+      .global_valid_seqs = o["global_valid_seqs"].get<double>(),
+      .global_valid_toks = o["global_valid_toks"].get<double>()};
   if (o["disable_ppo_ratio"].get<bool>()) loss.ratio = nemo::ratio::disabled;
   if (o["use_cispo"].get<bool>()) loss.ratio = nemo::ratio::cispo;
   if (o["sequence_level_importance_ratios"].get<bool>()) loss.ratio = nemo::ratio::sequence;
@@ -46,11 +47,20 @@ nemo::clipped_pg_loss loss_of(const json& o) {
   return loss;
 }
 
+/// Whether sample_mask, if the case has one, keeps sequence i.
+bool sampled(const json& c, std::size_t i) {
+  return !c["inputs"].contains("sample_mask") || c["inputs"]["sample_mask"][i] != 0;
+}
+
+nemo::average_log_probs averaged(const json& o) {
+  return o.get<bool>() ? nemo::average_log_probs::yes : nemo::average_log_probs::no;
+}
+
 }  // namespace
 
-TEST_CASE("nemo_rl_2026_08: losses have the gradients of NeMo-RL's formulas", "[presets][golden]") {
+TEST_CASE("nemo_rl_2026_08: losses have NeMo-RL's gradients", "[presets][golden]") {
   const json all = golden("nemo_rl");
-  std::size_t losses = 0, kls = 0, pass = 0;
+  std::size_t losses = 0, preferences = 0, kls = 0, pass = 0;
   for (const json& c : all["cases"]) {
     const json& o = c["options"];
     if (c["function"] == "eval_pass_k") {
@@ -65,10 +75,9 @@ TEST_CASE("nemo_rl_2026_08: losses have the gradients of NeMo-RL's formulas", "[
     INFO(c["function"] << " on " << c["batch"] << " with " << o);
     if (c["function"] == "ClippedPGLossFn") {
       std::vector<std::uint8_t> mask = data.mask;
-      if (c["inputs"].contains("sample_mask"))
-        for (std::size_t i = 0; i < b.size(); ++i)
-          for (std::size_t t = b.begin(i); t < b.end(i); ++t)
-            if (c["inputs"]["sample_mask"][i] == 0) mask[t] = 0;
+      for (std::size_t i = 0; i < b.size(); ++i)
+        for (std::size_t t = b.begin(i); t < b.end(i); ++t)
+          if (!sampled(c, i)) mask[t] = 0;
       b.mask = mask;
       values ours = run(loss_of(o), b);
       const double nll = o["positive_example_nll_weight"];
@@ -87,6 +96,20 @@ TEST_CASE("nemo_rl_2026_08: losses have the gradients of NeMo-RL's formulas", "[
       check_gradient(ours, c["outputs"]["gradient"], o["kl_input_clamp_value"].is_null() ? 1e-6 : 3e-9);
       ++losses;
     }
+    if (c["function"] == "DPOLossFn") {
+      std::vector<preference_pair> pairs;
+      for (std::size_t i = 0; i < b.size(); i += 2)
+        if (sampled(c, i)) pairs.push_back({i, i + 1});
+      const nemo::dpo_loss loss{.reference_policy_kl_penalty = o["reference_policy_kl_penalty"],
+                                .preference_loss_weight = o["preference_loss_weight"],
+                                .sft_loss_weight = o["sft_loss_weight"],
+                                .preference_average_log_probs = averaged(o["preference_average_log_probs"]),
+                                .sft_average_log_probs = averaged(o["sft_average_log_probs"])};
+      values ours(b.tokens());
+      loss(b, pairs, std::span<double>(ours));
+      check_gradient(ours, c["outputs"]["gradient"]);
+      ++preferences;
+    }
     if (c["function"] == "calculate_kl") {
       const kl_penalty penalty{
           .coefficient = 1, .estimator = kl_type(o["kl_type"]), .input_limit = 20, .output_limit = 10};
@@ -101,12 +124,13 @@ TEST_CASE("nemo_rl_2026_08: losses have the gradients of NeMo-RL's formulas", "[
       ++kls;
     }
   }
-  CHECK(losses == 49);
+  CHECK(losses == 74);
+  CHECK(preferences == 16);
   CHECK(kls == 3);
   CHECK(pass == 7);
 }
 
-TEST_CASE("nemo_rl_2026_08: advantages are those of NeMo-RL's formulas", "[presets][golden]") {
+TEST_CASE("nemo_rl_2026_08: advantages are NeMo-RL's", "[presets][golden]") {
   const json all = golden("nemo_rl");
   std::size_t checked = 0;
   for (const json& c : all["cases"]) {
@@ -118,6 +142,12 @@ TEST_CASE("nemo_rl_2026_08: advantages are those of NeMo-RL's formulas", "[prese
     std::vector<verdict> verdicts = data.verdicts();
     const token_layout layout{data.offsets, data.mask};
     values theirs = numbers(c["outputs"]["advantage"]), ours, returns;
+    if (in.contains("valid_mask"))  // excluded rollouts get 0 here, R - baseline there
+      for (std::size_t i = 0; i < data.size(); ++i)
+        if (in["valid_mask"][i] == 0) {
+          verdicts[i].scored = false;
+          if (theirs.size() == data.size()) theirs[i] = 0;
+        }
     const auto yes = [&](const char* name) { return o.value(name, false); };
     const auto others = yes("use_leave_one_out_baseline") ? nemo::use_leave_one_out_baseline::yes
                                                           : nemo::use_leave_one_out_baseline::no;
@@ -125,9 +155,6 @@ TEST_CASE("nemo_rl_2026_08: advantages are those of NeMo-RL's formulas", "[prese
     for (std::size_t t = 0; t < kl.size(); ++t) kl[t] = data.old_log_probs[t] - data.reference_log_probs[t];
     const double kl_coef = o.value("reference_policy_kl_penalty", 0.0);
     if (function.rfind("GRPO", 0) == 0) {
-      if (in.contains("valid_mask"))
-        for (std::size_t i = 0; i < data.size(); ++i)
-          if (in["valid_mask"][i] == 0) verdicts[i].scored = false, theirs[i] = 0;  // 0 here, R - baseline there
       ours = nemo::grpo(verdicts, data.groups, others,
                         yes("normalize_rewards") ? nemo::normalize::yes : nemo::normalize::no);
       if (c["batch"] == "even" && yes("normalize_rewards"))
@@ -163,5 +190,80 @@ TEST_CASE("nemo_rl_2026_08: advantages are those of NeMo-RL's formulas", "[prese
     if (!returns.empty()) check_advantages(data, returns, numbers(c["outputs"]["returns"]), 1e-9, 1e-9);
     ++checked;
   }
-  CHECK(checked == 38);
+  CHECK(checked == 42);
+}
+
+TEST_CASE("nemo_rl_2026_08: defaults are NeMo-RL's", "[presets][golden]") {
+  const json all = golden("nemo_rl");
+  const json &loss = all["defaults"]["ClippedPGLossConfig"], &dpo = all["defaults"]["DPOLossConfig"],
+             &gae = all["defaults"]["GAEConfig"], &advantages = all["defaults"]["AdvEstimatorConfig"];
+  json totals = loss;
+  totals["global_valid_seqs"] = totals["global_valid_toks"] = 0;
+  const nemo::clipped_pg_loss ours, theirs = loss_of(totals);
+  CHECK(ours.ratio == theirs.ratio);
+  CHECK(ours.force_on_policy_ratio == theirs.force_on_policy_ratio);
+  CHECK(ours.token_level_loss == theirs.token_level_loss);
+  CHECK(ours.ratio_clip_min == theirs.ratio_clip_min);
+  CHECK(ours.ratio_clip_max == theirs.ratio_clip_max);
+  CHECK(ours.ratio_clip_c == theirs.ratio_clip_c);
+  CHECK(ours.reference_policy_kl_penalty == theirs.reference_policy_kl_penalty);
+  CHECK(ours.reference_policy_kl_type == theirs.reference_policy_kl_type);
+  CHECK(ours.kl_input_clamp_value == theirs.kl_input_clamp_value);
+  CHECK(ours.kl_output_clamp_value == theirs.kl_output_clamp_value);
+  CHECK(ours.use_on_policy_kl_approximation == theirs.use_on_policy_kl_approximation);
+  CHECK(ours.importance_sampling_correction == theirs.importance_sampling_correction);
+  CHECK(ours.truncated_importance_sampling_ratio == theirs.truncated_importance_sampling_ratio);
+  CHECK(ours.truncated_importance_sampling_ratio_min == theirs.truncated_importance_sampling_ratio_min);
+  CHECK(nemo::dpo_loss{}.reference_policy_kl_penalty == dpo["reference_policy_kl_penalty"]);
+  CHECK(nemo::dpo_loss{}.preference_loss_weight == dpo["preference_loss_weight"]);
+  CHECK(nemo::dpo_loss{}.sft_loss_weight == dpo["sft_loss_weight"]);
+  CHECK(nemo::dpo_loss{}.preference_average_log_probs == averaged(dpo["preference_average_log_probs"]));
+  CHECK(nemo::dpo_loss{}.sft_average_log_probs == averaged(dpo["sft_average_log_probs"]));
+  CHECK(nemo::gae{}.gae_gamma == gae["gae_gamma"]);
+  CHECK(nemo::gae{}.gae_lambda == gae["gae_lambda"]);
+  CHECK(nemo::gae{}.length_adaptive_alpha == gae["length_adaptive_alpha"]);
+  CHECK(gae["gae_lambda_value"].is_null());
+  CHECK(gae["gae_lambda_policy"].is_null());
+  CHECK(gae["normalize_advantages"].get<bool>());
+  CHECK(advantages["use_leave_one_out_baseline"].get<bool>());
+  CHECK(advantages["normalize_rewards"].get<bool>());
+  CHECK(advantages["minus_baseline"].get<bool>());
+}
+
+TEST_CASE("nemo_rl_2026_08: unscored rollouts take no part in advantages over tokens", "[presets]") {
+  const json all = golden("nemo_rl");
+  const batch data(all["batches"]["uneven"]);
+  const token_layout layout{data.offsets, data.mask};
+  std::vector<verdict> one = data.verdicts(), other = one;
+  one[1].scored = other[1].scored = false;
+  other[1].reward = -50;
+  for (bool raw : {false, true}) {
+    const values a = raw ? nemo::raw_reward(one, data.groups, layout)
+                         : nemo::reinforce_plus_plus(one, data.groups, layout, nemo::minus_baseline::no),
+                 b = raw ? nemo::raw_reward(other, data.groups, layout)
+                         : nemo::reinforce_plus_plus(other, data.groups, layout, nemo::minus_baseline::no);
+    CHECK(a == b);
+    double sum = 0;
+    for (std::size_t t = 0; t < a.size(); ++t) sum += a[t];
+    CHECK(std::fabs(sum) < 1e-12);
+    for (std::size_t t = data.offsets[1]; t < data.offsets[2]; ++t) CHECK(a[t] == 0);
+  }
+}
+
+TEST_CASE("nemo_rl_2026_08: a weight that overflows or is not finite is an error", "[presets]") {
+  const json all = golden("nemo_rl");
+  batch data(all["batches"]["uneven"]);
+  data.sampled_log_probs[0] = -800;
+  REQUIRE(data.mask[0] == 1);
+  const nemo::clipped_pg_loss loss{.reference_policy_kl_penalty = 0,
+                                   .importance_sampling_correction = nemo::truncated_importance_sampling_type::none};
+  CHECK_THROWS_WITH(run(loss, data.view()),
+                    Catch::Contains("importance_correction: the coefficient of token 0 is not a finite number"));
+  CHECK_THROWS_WITH(nemo::dpo_loss{.sft_loss_weight = infinity}(data.view(), {}, std::span<double>(data.advantages)),
+                    "dpo_loss: sft_loss_weight is inf");
+  const std::vector<preference_pair> first{{0, 1}};
+  values out(data.view().tokens());
+  CHECK_THROWS_WITH(
+      (nemo::dpo_loss{.sft_loss_weight = 1e308, .global_valid_seqs = 0}(data.view(), first, std::span<double>(out))),
+      "dpo_loss: the coefficient of token 0 is inf");
 }

@@ -225,7 +225,7 @@ TEST_CASE("presets name what does not fit", "[presets]") {
   CHECK_THROWS_WITH(unbiased(w.view(), {}, std::span<double>(room)), Catch::Contains("kl_loss: 1 coefficients for"));
   const std::vector<std::size_t> one{0, 3};
   CHECK_THROWS_WITH(nemo_rl_2026_08::raw_reward(verdicts, g, token_layout{one}),
-                    "over_tokens: 2 verdicts for 1 rollouts");
+                    "scored_mask: 2 verdicts for 1 rollouts");
   CHECK_THROWS_WITH(
       nemo_rl_2026_08::reinforce_plus_plus(verdicts, g, layout, nemo_rl_2026_08::minus_baseline::yes, few),
       "over_tokens: 1 KL estimates for 3 tokens");

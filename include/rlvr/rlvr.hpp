@@ -14,6 +14,7 @@
 #include <rlvr/advantage/length_weighted.hpp>
 #include <rlvr/advantage/mean_normalized.hpp>
 #include <rlvr/advantage/normalizer.hpp>
+#include <rlvr/advantage/optimal_token_baseline.hpp>
 #include <rlvr/advantage/pass_at_k_normalized.hpp>
 #include <rlvr/advantage/rank_based.hpp>
 #include <rlvr/advantage/risk_advantages.hpp>

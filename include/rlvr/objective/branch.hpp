@@ -19,9 +19,10 @@ enum class branch : std::uint8_t {
   saturated,     ///< a log-ratio outside its documented clamp
   rejected,      ///< dropped by importance masking, off-policy masking, covariance or entropy selection
   penalised,     ///< selected for a further term that the other tokens do not have (KL-Cov)
+  unpaired,      ///< of a sequence that its loss compares with no other (in no pair, alone in its group): coefficient 0
 };
 
-inline constexpr std::size_t branch_count = 8;
+inline constexpr std::size_t branch_count = 9;
 
 /// How many tokens took each branch. Adds up over parts of a batch.
 struct branch_counts {

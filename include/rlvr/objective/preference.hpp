@@ -22,12 +22,13 @@ enum class sequence_score { sum, mean };
 
 namespace detail {
 
-/// Sum (or mean) over active tokens of log_probs - reference_log_probs: [B], all inputs checked.
+/// Sum (or mean) over active tokens of log_probs - reference_log_probs: [B], all inputs and sizes checked. Branches
+/// become active or masked.
 template <class Real>
 std::vector<double> sequence_scores(const char* who, const token_batch<Real>& b, sequence_score kind,
-                                    std::span<Real> scratch) {
+                                    std::span<Real> scratch, std::span<branch> branches) {
   each_token<combine::assign>(
-      who, b, advantage_use::unused, {}, scratch, {},
+      who, b, advantage_use::unused, {}, scratch, branches,
       std::array<token_array<Real>, 2>{{{"log_probs", b.log_probs}, {"reference_log_probs", b.reference_log_probs}}},
       [](std::size_t) { return [](Real, Real now, Real reference) { return token_value<Real>{now - reference}; }; });
   std::vector<double> out(b.size());
@@ -39,14 +40,26 @@ std::vector<double> sequence_scores(const char* who, const token_batch<Real>& b,
   return out;
 }
 
-/// Writes slope_i (over the length for a mean) at the active tokens of every sequence, 0 elsewhere.
+/// What a loss on whole sequences says of one of them.
+struct sequence_slope {
+  double value = 0;  ///< -d loss / d score
+  branch code = branch::active;
+};
+
+/// Writes the slope (over the length for a mean) at the active tokens of every sequence, 0 elsewhere; where branches
+/// are asked for, its code at those tokens. Throws std::invalid_argument for a slope that is not finite.
 template <class Real>
-void spread(const token_batch<Real>& b, sequence_score kind, std::span<const double> slopes, std::span<Real> out) {
+void spread(const char* who, const token_batch<Real>& b, sequence_score kind, std::span<const sequence_slope> slopes,
+            std::span<Real> out, std::span<branch> branches) {
   for (std::size_t i = 0; i < b.size(); ++i) {
     const std::size_t n = active_length(b, i);
-    const Real value =
-        static_cast<Real>(kind == sequence_score::mean && n > 0 ? slopes[i] / static_cast<double>(n) : slopes[i]);
-    for (std::size_t t = b.begin(i); t < b.end(i); ++t) out[t] = b.active(t) ? value : Real(0);
+    const double share = kind == sequence_score::mean && n > 0 ? static_cast<double>(n) : 1.0;
+    const Real value = static_cast<Real>(slopes[i].value / share);
+    require(is_finite(value), who, ": the slope of sequence ", i, " is ", value, ", not a finite number");
+    for (std::size_t t = b.begin(i); t < b.end(i); ++t) {
+      out[t] = b.active(t) ? value : Real(0);
+      if (!branches.empty() && b.active(t)) branches[t] = slopes[i].code;
+    }
   }
 }
 
@@ -54,20 +67,20 @@ void spread(const token_batch<Real>& b, sequence_score kind, std::span<const dou
 /// from the rejected one's. A sequence may be in several pairs, and gets 0 when in none.
 template <class Real, class Slope>
 void pair_coefficients(const char* who, const token_batch<Real>& b, std::span<const preference_pair> pairs,
-                       double weight, sequence_score kind, std::span<Real> coefficients, const Slope& slope) {
+                       double weight, sequence_score kind, std::span<Real> coefficients, std::span<branch> branches,
+                       const Slope& slope) {
   require(is_finite(weight), who, ": weight is ", weight);
   for (std::size_t k = 0; k < pairs.size(); ++k)
     require(pairs[k].chosen < b.size() && pairs[k].rejected < b.size(), who, ": pair ", k, " is (", pairs[k].chosen,
             ", ", pairs[k].rejected, "), but there are ", b.size(), " sequences");
-  const std::vector<double> scores = sequence_scores(who, b, kind, coefficients);
-  std::vector<double> slopes(b.size());
-  for (std::size_t k = 0; k < pairs.size(); ++k) {
-    const double s = weight * slope(scores[pairs[k].chosen] - scores[pairs[k].rejected]);
-    require(is_finite(s) && is_finite(static_cast<Real>(s)), who, ": the slope of pair ", k, " is ", s);
-    slopes[pairs[k].chosen] += s;
-    slopes[pairs[k].rejected] -= s;
+  const std::vector<double> scores = sequence_scores(who, b, kind, coefficients, branches);
+  std::vector<sequence_slope> slopes(b.size(), {0, branch::unpaired});
+  for (const preference_pair& p : pairs) {
+    const double s = weight * slope(scores[p.chosen] - scores[p.rejected]);
+    slopes[p.chosen] = {slopes[p.chosen].value + s, branch::active};
+    slopes[p.rejected] = {slopes[p.rejected].value - s, branch::active};
   }
-  spread<Real>(b, kind, slopes, coefficients);
+  spread<Real>(who, b, kind, slopes, coefficients, branches);
 }
 
 /// 1 / (1 + e^-x), without overflow.
@@ -83,9 +96,10 @@ inline double sigmoid(double x) {
 ///     loss  = weight sum over pairs of -(1 - s) log sigmoid(beta m) - s log sigmoid(-beta m)
 ///     kappa = +-weight beta ((1 - s) sigmoid(-beta m) - s sigmoid(beta m)),  + on chosen tokens, - on rejected ones
 ///
-/// s = smoothing (conservative DPO; 0 is DPO). weight = 1 / pairs is the mean over pairs. Coefficients of sequences in
-/// no pair are 0. Throws std::invalid_argument for a pair that is not in the batch, arrays missing or not finite, beta
-/// not positive, smoothing outside [0, 0.5]. O(T + pairs). Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7.
+/// s = smoothing (conservative DPO; 0 is DPO). weight = 1 / pairs is the mean over pairs. Branches: active; unpaired
+/// for sequences in no pair, whose coefficients are 0. A margin beyond all doubles is a sigmoid of 0 or 1. Throws
+/// std::invalid_argument for a pair that is not in the batch, arrays missing or not finite, coefficients that overflow,
+/// beta not positive, smoothing outside [0, 0.5]. O(T + pairs). Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7.
 struct dpo {
   double beta = 0.1;
   double smoothing = 0;
@@ -93,10 +107,10 @@ struct dpo {
 
   template <class Real>
   void operator()(const token_batch<Real>& b, std::span<const preference_pair> pairs, double weight,
-                  coefficients_of<Real> coefficients) const {
+                  coefficients_of<Real> coefficients, std::span<branch> branches = {}) const {
     require(beta > 0 && is_finite(beta), "dpo: beta is ", beta);
     require(smoothing >= 0 && smoothing <= 0.5, "dpo: smoothing is ", smoothing);
-    detail::pair_coefficients("dpo", b, pairs, weight, score, coefficients, [this](double m) {
+    detail::pair_coefficients("dpo", b, pairs, weight, score, coefficients, branches, [this](double m) {
       return beta * ((1 - smoothing) * detail::sigmoid(-beta * m) - smoothing * detail::sigmoid(beta * m));
     });
   }
@@ -106,7 +120,8 @@ struct dpo {
 ///
 ///     loss = weight sum over pairs of (m - 1 / (2 beta))^2,    kappa = +-2 weight (1 / (2 beta) - m)
 ///
-/// sequence_score::sum is the paper's; TRL scores by the mean over tokens. Throws as dpo.
+/// sequence_score::sum is the paper's; TRL scores by the mean over tokens. Branches and throws as dpo; a margin beyond
+/// all doubles is an error. O(T + pairs).
 /// Source: Azar et al. 2023, arXiv 2310.12036, eq. 17.
 struct ipo {
   double beta = 0.1;
@@ -114,9 +129,9 @@ struct ipo {
 
   template <class Real>
   void operator()(const token_batch<Real>& b, std::span<const preference_pair> pairs, double weight,
-                  coefficients_of<Real> coefficients) const {
+                  coefficients_of<Real> coefficients, std::span<branch> branches = {}) const {
     require(beta > 0 && is_finite(beta), "ipo: beta is ", beta);
-    detail::pair_coefficients("ipo", b, pairs, weight, score, coefficients,
+    detail::pair_coefficients("ipo", b, pairs, weight, score, coefficients, branches,
                               [this](double m) { return 2 * (1 / (2 * beta) - m); });
   }
 };

@@ -1,8 +1,10 @@
 #pragma once
-/// NeMo-RL's formulas as read in its source in August 2026: its options by their names, and its defaults.
+/// What NeMo-RL of August 2026 computes: its options by their names, its defaults, its numbers.
 ///
-/// NeMo-RL has not been run. Checked in float64 against its formulas typed from that source
-/// (tests/golden/frameworks/nemo_rl_golden.py), in the tests to 3e-9 relative.
+/// Checked in float64 against its own classes and functions, taken out of its source and run on ragged batches
+/// (tests/golden/frameworks/nemo_rl_golden.py names the commits), in the tests to 3e-9 relative. Not here:
+/// OPDAdvantageEstimator and the losses of distillation, drafts and values; curr_logprobs_keep_mask, by which tokens
+/// that top-k or top-p filtering removed leave the policy term but not the KL.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +28,7 @@
 #include <rlvr/objective/kl_penalty.hpp>
 #include <rlvr/objective/policy_gradient.hpp>
 #include <rlvr/objective/ppo_clip.hpp>
+#include <rlvr/objective/preference.hpp>
 
 namespace rlvr::nemo_rl_2026_08 {
 
@@ -34,19 +37,24 @@ enum class normalize { no, yes };
 enum class minus_baseline { no, yes };
 enum class token_level_loss { no, yes };
 enum class truncated_importance_sampling_type { none, tis, icepop, seq_mask_tis };
-/// disable_ppo_ratio, use_cispo and sequence_level_importance_ratios exclude each other; they are one option here.
+/// disable_ppo_ratio, use_cispo and sequence_level_importance_ratios: one option here. NeMo-RL lets the first stand
+/// with the last, which then only makes the correction's weights a product over the sequence.
 enum class ratio { token, sequence, cispo, disabled };
 enum class force_on_policy_ratio { no, yes };
 enum class use_on_policy_kl_approximation { no, yes };
+enum class average_log_probs { no, yes };
 
 // --- advantages: algorithms/advantage_estimator.py, utils.py --------------------------------------------------------
 
 /// How advantages over tokens are whitened, gae's excepted.
 inline constexpr deviation whitening{.ddof = 0, .epsilon = 1e-8, .place = epsilon_place::variance_floor};
 
-/// GRPOAdvantageEstimator. Two differences: rollouts that valid_mask excludes get 0 here, their reward less the
-/// baseline there; and the variance there is E[x^2] - E[x]^2 (calculate_baseline_and_std_per_prompt), whose rounding
-/// decides where rewards of a group differ by 1e-7 or less, where it is E[(x - E[x])^2] here.
+// Rollouts that valid_mask excludes are unscored here, and get 0. There they get their reward less the baseline, and
+// take part in means and deviations over the batch: of gdpo always, over tokens unless their token mask is 0, too.
+
+/// GRPOAdvantageEstimator. One more difference: the variance there is E[x^2] - E[x]^2
+/// (calculate_baseline_and_std_per_prompt), whose rounding decides where rewards of a group differ by 1e-7 or less,
+/// where it is E[(x - E[x])^2] here.
 inline std::vector<double> grpo(std::span<const verdict> verdicts, const groups& g,
                                 use_leave_one_out_baseline leave_one_out = use_leave_one_out_baseline::yes,
                                 normalize normalize_rewards = normalize::yes) {
@@ -66,19 +74,19 @@ inline component_normalized<normalizer> gdpo(use_leave_one_out_baseline leave_on
 }
 
 namespace detail {
-/// [T] from one number per rollout less coefficient times a penalty per token, whitened on request; 0 outside the mask.
-inline std::vector<double> over_tokens(std::span<const double> per_rollout, const token_layout& layout,
-                                       std::span<const double> kl, double kl_coef, normalize whitened) {
-  layout.check("over_tokens");
-  require(per_rollout.size() == layout.size(), "over_tokens: ", per_rollout.size(), " verdicts for ", layout.size(),
-          " rollouts");
+/// [T] from base's advantages less coefficient times a penalty per token, whitened on request; 0 outside the mask and
+/// for unscored rollouts.
+inline std::vector<double> over_tokens(const normalizer& base, std::span<const verdict> verdicts, const groups& g,
+                                       const token_layout& layout, std::span<const double> kl, double kl_coef,
+                                       normalize whitened) {
+  const std::vector<std::uint8_t> mask = scored_mask(verdicts, layout);
   require(kl.empty() || kl.size() == layout.tokens(), "over_tokens: ", kl.size(), " KL estimates for ", layout.tokens(),
           " tokens");
+  const std::vector<double> per_rollout = base(verdicts, g);
   std::vector<double> out(layout.tokens());
-  std::vector<std::uint8_t> mask(out.size());
   for (std::size_t i = 0; i < layout.size(); ++i)
     for (std::size_t t = layout.offsets[i]; t < layout.offsets[i + 1]; ++t)
-      if (layout.active(t)) out[t] = per_rollout[i] - (kl.empty() ? 0.0 : kl_coef * kl[t]), mask[t] = 1;
+      if (mask[t]) out[t] = per_rollout[i] - (kl.empty() ? 0.0 : kl_coef * kl[t]);
   if (whitened == normalize::yes) whiten(std::span<double>(out), std::span<const std::uint8_t>(mask), whitening);
   return out;
 }
@@ -90,14 +98,14 @@ inline std::vector<double> reinforce_plus_plus(std::span<const verdict> verdicts
                                                std::span<const double> kl = {}, double kl_coef = 0) {
   const normalizer base{.baseline = with == minus_baseline::yes ? moment_scope::group : moment_scope::none,
                         .spread = moment_scope::none};
-  return detail::over_tokens(base(verdicts, g), layout, kl, kl_coef, normalize::yes);
+  return detail::over_tokens(base, verdicts, g, layout, kl, kl_coef, normalize::yes);
 }
 
 /// RawRewardAdvantageEstimator: [T].
 inline std::vector<double> raw_reward(std::span<const verdict> verdicts, const groups& g, const token_layout& layout,
                                       normalize normalize_advantages = normalize::yes) {
   const normalizer base{.baseline = moment_scope::none, .spread = moment_scope::none};
-  return detail::over_tokens(base(verdicts, g), layout, {}, 0, normalize_advantages);
+  return detail::over_tokens(base, verdicts, g, layout, {}, 0, normalize_advantages);
 }
 
 /// GeneralizedAdvantageEstimator: rewards per token (token_rewards with the KL when it is in the reward) and values to
@@ -132,7 +140,7 @@ struct gae {
 /// reference_policy_kl_penalty = 0. positive_example_nll_weight is not here: add weight times policy_gradient with
 /// advantages 1 on the correct rollouts' tokens, token_mean over those.
 /// Reads sampled_log_probs for the correction and for use_on_policy_kl_approximation, reference_log_probs for the KL.
-/// Throws as the objectives do.
+/// Throws as the objectives do, also for a weight that overflows, which is 0 there (nan_to_num).
 struct clipped_pg_loss {
   nemo_rl_2026_08::ratio ratio = nemo_rl_2026_08::ratio::token;
   nemo_rl_2026_08::force_on_policy_ratio force_on_policy_ratio = nemo_rl_2026_08::force_on_policy_ratio::no;
@@ -219,6 +227,37 @@ struct clipped_pg_loss {
       weight.min = gate.min, weight.max = gate.max;
     if (*importance_sampling_correction == type::icepop) weight.bound = importance_bound::zero;
     weight(b, coefficients, branches);
+  }
+};
+
+/// DPOLossFn on pairs of sequences, with its term for the chosen ones. Members are DPOLossConfig's; global_valid_seqs
+/// counts both sequences of a pair, this call's if absent. A pair with sample_mask 0 is left out of `pairs`.
+/// Branches and throws as dpo, also for a coefficient that overflows with the term for the chosen ones.
+struct dpo_loss {
+  double reference_policy_kl_penalty = 0.05;
+  double preference_loss_weight = 1, sft_loss_weight = 0;
+  average_log_probs preference_average_log_probs = average_log_probs::no;
+  average_log_probs sft_average_log_probs = average_log_probs::no;
+  std::optional<double> global_valid_seqs = {};
+
+  template <class Real>
+  void operator()(const token_batch<Real>& b, std::span<const preference_pair> pairs,
+                  coefficients_of<Real> coefficients, std::span<branch> branches = {}) const {
+    require(is_finite(sft_loss_weight), "dpo_loss: sft_loss_weight is ", sft_loss_weight);
+    const double share = 1 / (global_valid_seqs.value_or(2.0 * static_cast<double>(pairs.size())) / 2 + 1e-8);
+    const bool mean = preference_average_log_probs == average_log_probs::yes;
+    dpo{.beta = reference_policy_kl_penalty, .score = mean ? sequence_score::mean : sequence_score::sum}(
+        b, pairs, preference_loss_weight * share, coefficients, branches);
+    for (const preference_pair& p : pairs) {
+      const std::size_t i = p.chosen;
+      const bool by_length = sft_average_log_probs == average_log_probs::yes;
+      const double n = by_length ? static_cast<double>(rlvr::detail::active_length(b, i)) : 1.0;
+      for (std::size_t t = b.begin(i); t < b.end(i); ++t)
+        if (b.active(t)) {
+          coefficients[t] += static_cast<Real>(sft_loss_weight * share / n);
+          require(is_finite(coefficients[t]), "dpo_loss: the coefficient of token ", t, " is ", coefficients[t]);
+        }
+    }
   }
 };
 

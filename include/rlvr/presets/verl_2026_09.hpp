@@ -2,9 +2,8 @@
 /// What verl 0.9.1 (September 2026) computes: its options by their names, its defaults, its numbers.
 ///
 /// Checked in float64 against the installed package run on ragged batches (tests/golden/frameworks/verl_golden.py), in
-/// the tests to 3e-9 relative. Not here: the estimators optimal_token_baseline and tir_optimal_token_baseline, which
-/// need the sum of squared probabilities of every next-token distribution, and the gradient of entropy_coeff, which
-/// goes through logits (see entropy_bonus.hpp).
+/// the tests to 3e-9 relative. Not here: the gradient of entropy_coeff, which goes through logits (see
+/// entropy_bonus.hpp).
 
 #include <cmath>
 #include <cstddef>
@@ -22,6 +21,7 @@
 #include <rlvr/advantage/group_normalized.hpp>
 #include <rlvr/advantage/length_weighted.hpp>
 #include <rlvr/advantage/normalizer.hpp>
+#include <rlvr/advantage/optimal_token_baseline.hpp>
 #include <rlvr/advantage/signal_scaled.hpp>
 #include <rlvr/advantage/token_rewards.hpp>
 #include <rlvr/advantage/top_gap.hpp>
@@ -65,6 +65,7 @@ enum class rollout_is { none, token, sequence };
 enum class rollout_is_batch_normalize { no, yes };
 enum class bypass_loss { ppo_clip, reinforce };
 enum class use_kl_loss { no, yes };
+enum class handle_zero_tail { no, yes };
 
 // --- advantages: core_algos.py's, by their adv_estimator ------------------------------------------------------------
 // One advantage per rollout unless said otherwise; groups of one keep their reward, except where verl's do not.
@@ -114,6 +115,16 @@ inline advantages_and_returns gae(std::span<const double> token_level_rewards, s
   const std::vector<std::uint8_t> all(layout.mask.empty() ? layout.tokens() : 0, std::uint8_t{1});
   whiten(std::span<double>(out.advantages), layout.mask.empty() ? std::span<const std::uint8_t>(all) : layout.mask);
   return out;
+}
+/// tir_optimal_token_baseline: [T] from rewards per token, old_log_probs and sum_pi_squared. optimal_token_baseline is
+/// the same as long as no masked token stands before an active one (it counts those, too); a group's only rollout with
+/// tokens is a tail to it when there are others without. Where all weights of a position are 0 its baseline is the mean
+/// here, 0 there. Without handle_zero_tail the tail's advantages are 0 here; there they are
+/// 1e-8 / (W + 1e-8) of the returns, so next to nothing except where the policy is all but certain.
+inline constexpr rlvr::optimal_token_baseline optimal_token_baseline(handle_zero_tail tail = handle_zero_tail::yes) {
+  return {.lone = lone_rollout::reward,
+          .tail = tail == handle_zero_tail::yes ? lone_rollout::reward : lone_rollout::zero,
+          .epsilon = 1e-8};
 }
 
 // --- rollout correction: rollout_corr_helper.py ---------------------------------------------------------------------

@@ -1,47 +1,92 @@
-"""Writes nemo_rl_golden.json: NeMo-RL's advantages, gradients of ClippedPGLossFn, KL, pass@k, by its formulas as read.
+"""Writes nemo_rl_golden.json: NeMo-RL's advantages, gradients of ClippedPGLossFn and DPOLossFn, KL, pass@k.
 
     pip install torch numpy pydantic
-    python3 nemo_rl_golden.py
+    python3 nemo_rl_golden.py --nemo-rl FOLDER
 
-NeMo-RL itself was NOT run. The index has only a placeholder of nemo-rl (0.0.0). The committed numbers come from its
-formulas typed from its source text (NVIDIA-NeMo/RL: algorithms/loss/loss_functions.py, advantage_estimator.py and
-utils.py of algorithms/, evals/eval.py; read in August 2026) into a package of those four modules and nothing else.
-Whether every line stands so in an installed NeMo-RL has not been checked: agreement with these numbers is agreement
-with its formulas as read. The imports and stand-ins below are those that the whole package should need; they have not
-been tried with it. Whoever has it should regenerate the numbers.
+FOLDER is a checkout of github.com/NVIDIA-NeMo/RL from before its pull request 4158 (September 2026), which gives
+calculate_baseline_and_std_per_prompt a third result. NeMo-RL is not on the index (nemo-rl is a placeholder there), and
+its modules import Ray, Megatron and vLLM. So the classes and functions named in SOURCE are taken out of its files as
+they stand and run without the rest. The committed numbers were made from a folder that held these definitions alone,
+without docstrings and some comments, of
 
-Layout: golden.py. golden.widened() widens the casts of masks and counts (.float()). Prompts are rows of tokens in
-NeMo-RL; here prompt g is [g, 1]. GRPO and GDPO advantages are not masked: compare where mask is 1.
-In the near tie of "even" the rounding of E[x^2] - E[x]^2 decides; GDPO would spread it over the batch, and is left out.
+    nemo_rl/algorithms/loss/loss_functions.py   at 006907a9570734f3e5d484c08ada84b0b89224c9
+    nemo_rl/algorithms/advantage_estimator.py   at 00925dd1e44b816b5cb6afa27d23d7bd7af2b957
+    nemo_rl/algorithms/loss/interfaces.py       at 002cdc27b8019eafc470f0aab22d4a7206d0de81
+    nemo_rl/evals/eval.py                       at 05056d093ec5b7786396cc3096597a9061a1aef1
+    nemo_rl/algorithms/utils.py                 of a file of 45,487 characters, its commit not noted
+
+Layout: golden.py. golden.widened() widens .float() of masks and counts, the type of N / (N - 1) in
+calculate_baseline_and_std_per_prompt and of 1 / l in the length-adaptive lambda. As float32 these move advantages of
+GRPO, GDPO and GAE by up to 4.5e-8 of a case's largest, and nothing else.
+Prompts are rows of tokens in NeMo-RL; here prompt g is [g, 1]. GRPO and GDPO advantages are not masked: compare where
+mask is 1. In the near tie of "even" the rounding of E[x^2] - E[x]^2 decides; GDPO would spread it over the batch, and
+is left out. DPO pairs sequences 2 i (chosen) and 2 i + 1.
 """
+import __future__
+
+import argparse
+import ast
+import enum
+import pathlib
+import sys
+import types
+import typing
+
+import pydantic
 import torch
 
 import golden
 
-golden.stand_in_for("ray", "vllm", "flash_attn", "megatron", "nemo_automodel", "hydra", "omegaconf", "wandb",
-                    "datasets", "accelerate", "mlflow", "swanlab", "torchdata", "tensorboard",
-                    "nvidia_resiliency_ext", "zmq")
+SOURCE = {
+    "algorithms/utils.py": ["get_gdpo_reward_component_keys", "calculate_kl", "calculate_baseline_and_std_per_prompt",
+                            "masked_mean", "masked_var"],
+    "algorithms/loss/interfaces.py": ["LossType", "MetricNormalizer", "LossInputType", "LossFunction"],
+    "algorithms/loss/loss_functions.py": ["ClippedPGLossConfig", "ClippedPGLossFn", "NLLLossFn", "PreferenceLossFn",
+                                          "DPOLossConfig", "DPOLossFn"],
+    "algorithms/advantage_estimator.py": ["AdvEstimatorConfig", "GAEConfig", "GRPOAdvantageEstimator",
+                                          "GDPOAdvantageEstimator", "ReinforcePlusPlusAdvantageEstimator",
+                                          "RawRewardAdvantageEstimator", "GeneralizedAdvantageEstimator"],
+    "evals/eval.py": ["eval_pass_k"],
+}
 
-from nemo_rl.algorithms import advantage_estimator as estimators  # noqa: E402
-from nemo_rl.algorithms.loss import ClippedPGLossConfig, ClippedPGLossFn  # noqa: E402
-from nemo_rl.algorithms.utils import calculate_kl  # noqa: E402
-from nemo_rl.evals.eval import eval_pass_k  # noqa: E402
 
-out = golden.file("nemo_rl", None, "formulas as read in August 2026, not an installed package",
+def taken_from(folder):
+    """A module of SOURCE's definitions, compiled from the files' own text; annotations are not evaluated."""
+    out = types.ModuleType("nemo_rl_parts")
+    vars(out).update(torch=torch, enum=enum, BaseModel=pydantic.BaseModel, Protocol=typing.Protocol,
+                     Optional=typing.Optional, Literal=typing.Literal)
+    sys.modules[out.__name__] = out  # pydantic looks annotations up there
+    for name, wanted in SOURCE.items():
+        path = pathlib.Path(folder) / "nemo_rl" / name
+        tree = ast.parse(path.read_text())
+        tree.body = [node for node in tree.body if getattr(node, "name", None) in wanted]
+        assert [node.name for node in tree.body] == wanted, f"{path} has {[node.name for node in tree.body]}"
+        exec(compile(tree, path, "exec", flags=__future__.annotations.compiler_flag), vars(out))
+    return out
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--nemo-rl", required=True, metavar="FOLDER")
+nemo = taken_from(parser.parse_args().nemo_rl)
+out = golden.file("nemo_rl", None, "the commits in nemo_rl_golden.py",
                   unused=["entropy", "token_reward", "greedy_reward"])
+for config in [nemo.ClippedPGLossConfig, nemo.DPOLossConfig, nemo.AdvEstimatorConfig, nemo.GAEConfig]:
+    out.defaults[config.__name__] = config().model_dump()
 
 
 def advantage(estimator, batch, options, loss_options=None, inputs=None, valid=None, **extra):
     b = golden.padded(out.batches[batch])
-    make = estimators.GAEConfig if estimator in ("GeneralizedAdvantageEstimator",
-                                                 "RawRewardAdvantageEstimator") else estimators.AdvEstimatorConfig
-    self = getattr(estimators, estimator)(make(**options), ClippedPGLossConfig(**(loss_options or {})))
+    make = nemo.GAEConfig if estimator in ("GeneralizedAdvantageEstimator",
+                                                 "RawRewardAdvantageEstimator") else nemo.AdvEstimatorConfig
+    self = getattr(nemo, estimator)(make(**options), nemo.ClippedPGLossConfig(**(loss_options or {})))
     prompts = torch.tensor([[g, 1] for g in b.group])
     given = dict(inputs or {})
+    mask = b.mask
     if valid is not None:
         given["valid_mask"] = valid
         extra["valid_mask"] = torch.tensor(valid)
-    result = self.compute_advantage(prompt_ids=prompts, rewards=b.reward, mask=b.mask,
+        mask = mask * extra["valid_mask"].unsqueeze(-1)
+    result = self.compute_advantage(prompt_ids=prompts, rewards=b.reward, mask=mask,
                                     logprobs_policy=b.old_log_prob, logprobs_reference=b.ref_log_prob, **extra)
     result = result if isinstance(result, tuple) else (result, None)
     outputs = {"advantage": b.flat_advantages(result[0])}
@@ -70,6 +115,7 @@ def advantages():
             for penalty in [dict(), dict(use_kl_in_reward=True, reference_policy_kl_penalty=0.05,
                                          reference_policy_kl_type="k1")]:
                 advantage("ReinforcePlusPlusAdvantageEstimator", batch, dict(minus_baseline=baseline), penalty)
+            advantage("ReinforcePlusPlusAdvantageEstimator", batch, dict(minus_baseline=baseline), valid=valid)
         for normal in [True, False]:
             advantage("RawRewardAdvantageEstimator", batch, dict(normalize_advantages=normal))
         penalty = dict(use_kl_in_reward=True, reference_policy_kl_penalty=0.05, reference_policy_kl_type="k1")
@@ -89,59 +135,104 @@ def loss(batch, valid=None, seqs=None, toks=None, **options):
     data = dict(token_mask=shifted(b.mask), sample_mask=sample, advantages=shifted(b.token_advantage),
                 prev_logprobs=shifted(b.old_log_prob), generation_logprobs=shifted(b.rollout_log_prob),
                 reference_policy_logprobs=shifted(b.ref_log_prob), rewards=b.reward)
-    value, _ = ClippedPGLossFn(ClippedPGLossConfig(**options))(
+    value, _ = nemo.ClippedPGLossFn(nemo.ClippedPGLossConfig(**options))(
         b.log_prob, data, torch.tensor(float(seqs)) if seqs else sample.sum(),
         torch.tensor(float(toks)) if toks else active)
-    shown = dict(ClippedPGLossConfig(**options).model_dump(), global_valid_seqs=seqs or sample.sum(),
+    shown = dict(nemo.ClippedPGLossConfig(**options).model_dump(), global_valid_seqs=seqs or sample.sum(),
                  global_valid_toks=toks or active)
     out.add("ClippedPGLossFn", batch, shown, b.gradient(value), {"sample_mask": valid} if valid else {})
 
 
+KINDS = [(None, None, None), ("tis", None, 1.1), ("tis", 0.9, 1.1), ("icepop", 0.8, 1.25), ("seq-mask-tis", 0.95, 1.1)]
+
+
+def truncated(kind, low, high):
+    return dict(use_importance_sampling_correction=True, truncated_importance_sampling_type=kind,
+                truncated_importance_sampling_ratio=high, truncated_importance_sampling_ratio_min=low)
+
+
 def losses():
     wide = dict(ratio_clip_min=0.2, ratio_clip_max=0.28, reference_policy_kl_penalty=0.0)
-    corrected = dict(wide, use_importance_sampling_correction=True)
+    by_sequence = dict(wide, token_level_loss=False)
+    gspo = dict(by_sequence, sequence_level_importance_ratios=True)
     for batch in ["uneven", "large"]:
         loss(batch, **wide)
-        loss(batch, **dict(wide, token_level_loss=False))
+        loss(batch, **by_sequence)
         loss(batch, **dict(wide, ratio_clip_c=3.0))
         loss(batch, **dict(wide, use_cispo=True))
         loss(batch, **dict(wide, disable_ppo_ratio=True))
         loss(batch, **dict(wide, force_on_policy_ratio=True))
-        loss(batch, **dict(wide, token_level_loss=False, sequence_level_importance_ratios=True))
-        loss(batch, **dict(corrected, token_level_loss=False, sequence_level_importance_ratios=True))
-        for kind, low, high in [(None, None, None), ("tis", None, 1.1), ("tis", 0.9, 1.1), ("icepop", 0.8, 1.25),
-                                ("seq-mask-tis", 0.95, 1.1)]:
-            loss(batch, **dict(corrected, truncated_importance_sampling_type=kind,
-                               truncated_importance_sampling_ratio=high,
-                               truncated_importance_sampling_ratio_min=low))
+        loss(batch, **gspo)
+        loss(batch, **dict(gspo, use_importance_sampling_correction=True))
+        for kind in KINDS:
+            loss(batch, **wide, **truncated(*kind))
         for kind in ["k1", "k2", "k3"]:
             for approximate in [False, True]:
                 loss(batch, reference_policy_kl_penalty=0.05, reference_policy_kl_type=kind,
                      use_on_policy_kl_approximation=approximate)
         loss(batch, reference_policy_kl_penalty=0.05, kl_input_clamp_value=None, kl_output_clamp_value=None)
         loss(batch, reference_policy_kl_penalty=0.05, token_level_loss=False)
-    loss("uneven", **dict(wide, positive_example_nll_weight=0.1))
+    for kind in KINDS:
+        loss("uneven", **by_sequence, **truncated(*kind))
+        if kind[0] != "seq-mask-tis":
+            loss("uneven", **gspo, **truncated(*kind))
+    for base in [dict(ratio_clip_c=3.0), dict(use_cispo=True), dict(disable_ppo_ratio=True),
+                 dict(force_on_policy_ratio=True), dict(force_on_policy_ratio=True, token_level_loss=False),
+                 dict(disable_ppo_ratio=True, token_level_loss=False)]:
+        loss("large", **dict(wide, **base), **truncated("icepop", 0.8, 1.25))
+    loss("large", **dict(gspo, ratio_clip_c=1.5))
+    loss("uneven", **dict(gspo, reference_policy_kl_penalty=0.05, ratio_clip_min=0.03, ratio_clip_max=0.04))
+    loss("uneven", reference_policy_kl_penalty=0.05, use_kl_in_reward=True)
+    for kind in ["k1", "k2", "k3"]:  # both clamps hold at some tokens
+        for approximate in [False, True]:
+            loss("uneven", reference_policy_kl_penalty=0.05, reference_policy_kl_type=kind, kl_input_clamp_value=0.9,
+                 kl_output_clamp_value=0.2, use_on_policy_kl_approximation=approximate, token_level_loss=approximate)
     some = [0.0 if i in (2, 7) else 1.0 for i in range(14)]
+    loss("uneven", **dict(wide, positive_example_nll_weight=0.1))
+    loss("uneven", some, **dict(by_sequence, positive_example_nll_weight=0.1))
     for token in [True, False]:
         loss("uneven", some, reference_policy_kl_penalty=0.05, token_level_loss=token)
         loss("uneven", some, 32, 200, **dict(wide, token_level_loss=token))
         loss("dead", **dict(wide, token_level_loss=token))
 
 
+def preference(batch, valid=None, **options):
+    b = golden.padded(out.batches[batch])
+    more = torch.zeros(len(b.lengths), 1)
+    sample = torch.tensor(valid or [1.0] * len(b.lengths))
+    data = dict(token_mask=torch.cat([more, b.mask], dim=1), sample_mask=sample,
+                reference_policy_logprobs=torch.cat([b.ref_log_prob, more], dim=1))
+    config = nemo.DPOLossConfig(**options)
+    value, _ = nemo.DPOLossFn(config)(b.log_prob, data, sample.sum(), (b.mask * sample.unsqueeze(-1)).sum())
+    out.add("DPOLossFn", batch, config.model_dump(), b.gradient(value), {"sample_mask": valid} if valid else {})
+
+
+def preferences():
+    some = [0.0 if i in (2, 3, 6, 7) else 1.0 for i in range(16)]
+    for mean in [False, True]:
+        for sft in [0.0, 0.5]:
+            options = dict(preference_average_log_probs=mean, sft_loss_weight=sft, sft_average_log_probs=mean)
+            preference("even", **options)
+            preference("even", some, **options, reference_policy_kl_penalty=0.3, preference_loss_weight=0.7)
+            preference("large", **options)
+            preference("dead", **options)
+
+
 def rest():
     for kind in ["k1", "k2", "k3"]:
         b = golden.padded(out.batches["large"])
-        value = calculate_kl(b.log_prob, b.ref_log_prob, kind)
+        value = nemo.calculate_kl(b.log_prob, b.ref_log_prob, kind)
         out.add("calculate_kl", "large", dict(kl_type=kind, loss="sum over active tokens"),
                 dict(b.gradient((value * b.mask).sum()), value=b.flat(value)))
     rewards = [1.0] * 3 + [0.0] * 13
     for k in [1, 2, 4, 8, 13, 14, 16]:
         out.add("eval_pass_k", None, dict(k=k, num_tests_per_prompt=16),
-                {"value": eval_pass_k(torch.tensor(rewards), 16, k)}, {"reward": rewards})
+                {"value": nemo.eval_pass_k(torch.tensor(rewards), 16, k)}, {"reward": rewards})
 
 
 with golden.widened():
     advantages()
     losses()
+    preferences()
     rest()
 out.write(__file__)

@@ -7,8 +7,9 @@
 Layout: golden.py. Hard float32 of verl that golden.widened() widens: utils/groupwise.group_mean_std (grpo_vectorized),
 the reward components and weights of compute_gdpo_outcome_advantage. compute_policy_loss_clip_cov draws torch.randperm
 over its candidates in row-major order; the case stores the permutation. GAE whitens masked tokens too, and the values
-there mean nothing: compare where mask is 1. Of verl's estimators optimal_token_baseline and tir_optimal_token_baseline
-are left out: they need the sum of squared probabilities of every next-token distribution.
+there mean nothing: compare where mask is 1. The optimal token baselines need the sum of squared probabilities of every
+next-token distribution: the sampled token's probability is exp(old_log_prob), the rest goes to 1 + t % 5 tokens alike.
+optimal_token_baseline sees all tokens of a sequence under mask 1, as answers of a single turn are.
 """
 from types import SimpleNamespace
 
@@ -72,6 +73,36 @@ def advantages(batch):
         advantage("gdpo", batch, options, None, parts, index=index, config=SimpleNamespace(get=options.get),
                   non_tensor_batch=parts,
                   more=dict(batch={"prompts": torch.zeros(len(b.lengths), 1), "attention_mask": attention.long()}))
+
+
+def token_baseline(name, batch, options, dense=False, weights=False):
+    b = golden.padded(out.batches[batch])
+    old, mask = out.batches[batch]["old_log_prob"], out.batches[batch]["mask"]
+    if name == "optimal_token_baseline":
+        mask = [1.0] * len(mask)
+        b.mask = b.pad(mask)
+    chosen = np.exp(old)
+    squares = np.round(chosen ** 2 + (1 - chosen) ** 2 / (1 + np.arange(len(old)) % 5), 6).tolist()
+    reward = b.token_reward
+    if dense:
+        reward = core_algos.compute_rewards(reward, b.old_log_prob, b.ref_log_prob, 0.1)
+    more = dict(rollout_is_weights=(b.old_log_prob - b.rollout_log_prob).exp().clamp(max=2.0)) if weights else {}
+    index = np.array([f"prompt{g}" for g in b.group], dtype=object)
+    function = core_algos.get_adv_estimator_fn(name)
+    a, returns = function(token_level_rewards=reward, response_mask=b.mask, index=index, old_log_probs=b.old_log_prob,
+                          sum_pi_squared=b.pad(squares), **options, **more)
+    inputs = dict(token_reward=b.flat(reward * b.mask), mask=mask, sum_pi_squared=squares)
+    if weights:
+        inputs["rollout_is_weights"] = "exp(old_log_prob - rollout_log_prob), at most 2"
+    out.add(function.__name__, batch, options, {"advantage": b.flat(a), "returns": b.flat(returns * b.mask)}, inputs)
+
+
+def token_baselines():
+    for name in ["optimal_token_baseline", "tir_optimal_token_baseline"]:
+        for tail in [True, False]:
+            token_baseline(name, "uneven", dict(handle_zero_tail=tail))
+        token_baseline(name, "uneven", dict(handle_zero_tail=True), dense=True, weights=True)
+        token_baseline(name, "dead", dict(handle_zero_tail=True), dense=True)
 
 
 def actor(info=None, policy_loss=None, **options):
@@ -192,6 +223,7 @@ out.add_defaults(AlgoConfig, ["gamma", "lam", "norm_adv_by_std_in_grpo"])
 with golden.widened():
     for name in ["uneven", "even"]:
         advantages(name)
+    token_baselines()
     policies()
     aggregation()
     kl()
