@@ -17,9 +17,9 @@
 #include <rlvr/advantage/centred.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/diagnose/distinct_ngrams.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/sgd.hpp>
-#include <rlvr/diagnose/distinct_ngrams.hpp>
 #include <rlvr/select/dopr.hpp>
 #include <rlvr/select/published.hpp>
 #include <rlvr/train/dopr.hpp>
@@ -428,15 +428,27 @@ TEST_CASE("dopr: selectors that learn from divergence and diversity are told the
   o.evaluate_every = 0;
   o.step_prompts = 2;
   o.max_gradient_norm = infinity;
+  o.sampling.temperature = 0.7;
   sgd first(policy.space(), fast), second(other.space(), fast);
-  const set pool{prompts(rows), {}};
+  struct forgetful_judge {  // scores all but every fifth group
+    mutable std::size_t calls = 0;
+    verdict operator()(std::size_t p, std::span<const token> completion) const {
+      return {judge{}(p, completion).reward, calls++ / 8 % 5 != 4};
+    }
+  };
+  const prompt_set<forgetful_judge> pool{prompts(rows), {}}, same{prompts(rows), {}};
   const random_key draws = random_key(3).fold(purpose::rollout);
-  std::map<prompt_id, std::pair<std::size_t, double>> last;  // its last response, and log pi then
+  std::map<prompt_id, std::pair<std::size_t, double>> last;  // its last response of a scored visit, and log pi then
   std::size_t again = 0;
+  const auto log_p_of = [&](prompt_id id, std::size_t y) {  // as sampled, by `then`
+    double sum = 0;
+    for (const double p : then.distribution(id)) sum += std::pow(p, 1 / 0.7);
+    return std::log(then.distribution(id)[y]) / 0.7 - std::log(sum);
+  };
   const auto record = [&](const dopr_step& s) {
     // `then` is the policy that sampled this step.
     const std::vector<sample_request> requests{{s.prompts[0], 8, 0}, {s.prompts[1], 8, 0}};
-    const rollouts r = then.sample(pool.prompts, requests, {}, draws.fold(s.step));
+    const rollouts r = then.sample(pool.prompts, requests, o.sampling, draws.fold(s.step));
     for (std::size_t k = 0; k < 2; ++k) {
       const prompt_id id = s.prompts[k];
       const outcome& seen = selector.log->seen[2 * s.step + k].second;
@@ -444,19 +456,21 @@ TEST_CASE("dopr: selectors that learn from divergence and diversity are told the
       double expected = 0;
       if (last.contains(id)) {
         const auto [y, log_p] = last[id];
-        expected = std::fabs(log_p - std::log(then.distribution(id)[y]));
+        expected = std::fabs(log_p - log_p_of(id, y));
         ++again;
       }
       CHECK(seen.divergence == Approx(expected).margin(1e-12));
       std::set<token> distinct;
       for (std::size_t i = 8 * k; i < 8 * k + 8; ++i) distinct.insert(r.completion(i)[0]);
       CHECK(seen.diversity == static_cast<double>(distinct.size()) / 8);
-      last[id] = {static_cast<std::size_t>(r.completion(8 * k + 7)[0]), r.log_probs[8 * k + 7]};
+      CHECK((seen.rollouts == 0) == ((2 * s.step + k) % 5 == 4));
+      const auto y = static_cast<std::size_t>(r.completion(8 * k + 7)[0]);
+      if (seen.rollouts > 0) last[id] = {y, log_p_of(id, y)};
     }
     then.assign(policy.parameters());
   };
   (void)dopr(policy, pool, pool, selector, centred{}, first, o, record);
-  (void)dopr(other, pool, pool, plain, centred{}, second, o);
+  (void)dopr(other, same, same, plain, centred{}, second, o);
   CHECK(again > 40);
   CHECK(policy.parameters() == other.parameters());  // measuring moves nothing
   double most = 0;
@@ -489,6 +503,32 @@ TEST_CASE("dopr: SPO forgets what the policy has moved away from, MMR1 sees dive
   o.steps = rows;
   (void)dopr(policy, constant, constant, selector, centred{}, optimizer, o);
   for (prompt_id i = 0; i < rows; ++i) CHECK(selector.tracker()[i] >= 0.2 * 1 / 8 - 1e-6);
+}
+
+TEST_CASE("dopr: divergence is the mean over the tokens of the last response", "[dopr]") {
+  struct uneven : tabular::policy {
+    using tabular::policy::policy;
+    token_scores score(const ragged<token>&, const rollouts& r, double temperature) const {
+      token_scores out{r.log_probs, std::vector<double>(r.tokens.size())};
+      for (std::size_t t = 0; t < r.tokens.size(); ++t) out.log_probs[t] += temperature * (t % 2 == 0 ? 0.1 : -0.4);
+      return out;
+    }
+  };
+  uneven policy(base_logits(), columns);
+  rollouts r;
+  r.offsets = {0, 1, 3, 6};
+  r.tokens = {0, 1, 2, 3, 4, 0};
+  r.log_probs = {-1, -2, -1, -3, -1, -2};
+  r.entropies.resize(6);
+  r.prompts = {8, 3, 8};
+  r.finished = {1, 1, 1};
+  last_responses responses;
+  for (std::size_t i = 0; i < 3; ++i) responses.remember(r, i);
+  const std::vector<prompt_id> ids{8, 1, 3};
+  const std::vector<double> found = responses.divergences(policy, prompts(rows), ids, 2);
+  CHECK(found[0] == Approx(2 * (0.1 + 0.4 + 0.1) / 3));
+  CHECK(found[1] == 0);
+  CHECK(found[2] == Approx(2 * (0.4 + 0.1) / 2));
 }
 
 TEST_CASE("dopr: a divergence that is not finite is the largest", "[dopr]") {
@@ -681,6 +721,20 @@ TEST_CASE("dopr: a failure anywhere restores policy and selector", "[dopr]") {
   CHECK_THROWS_WITH(train(weak, selector), "out of memory");
   CHECK(weak.parameters() == base_logits());
   CHECK(same());
+
+  struct failing_scorer : tabular::policy {
+    using tabular::policy::policy;
+    mutable int left = 9;
+    token_scores score(const ragged<token>& prompts, const rollouts& r, double t) const {
+      if (--left == 0) throw std::runtime_error("out of memory");
+      return tabular::policy::score(prompts, r, t);
+    }
+  } unmeasured(base_logits(), columns);
+  spo_selector spo = make_spo(rows);
+  CHECK_THROWS_WITH(train(unmeasured, spo), "out of memory");
+  CHECK(unmeasured.left == 0);
+  CHECK(unmeasured.parameters() == base_logits());
+  CHECK(save_state(spo) == save_state(make_spo(rows)));
 
   const set pool{prompts(rows), {}};
   CHECK_THROWS_AS(dopr(policy, pool, pool, selector, centred{}, optimizer, small,

@@ -85,9 +85,9 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 /// The selector is taken by reference and has learned when the run returns; selector and optimizer can go on in another
 /// run, with first_step where this one ended: two runs of n and m steps are one of n + m. All draws are functions of
 /// o.seed and the step's number. `entropy` measures how undecided a group is, for the selectors that ask. For one that
-/// learns_from_divergence a step also scores the last response to each of its prompts (last_responses; a run knows only
-/// its own, so there two runs are not one), and one that learns_from_diversity is told the group's distinct_ngrams.
-/// Others see 0 for these two.
+/// learns_from_divergence a step also scores the last response to each of its prompts (last_responses, from visits with
+/// scored rollouts; a run knows only its own, so there two runs are not one), and one that learns_from_diversity is
+/// told the group's distinct_ngrams. Others see 0 for these two.
 ///
 /// When a gradient or the next parameters are not finite, the run stops at its last parameters, which were finite. When
 /// anything throws, the policy's parameters and the selector are as before the run, bit for bit; the optimizer's state
@@ -183,7 +183,8 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
       seen.entropy = entropy(batch, begin, end);
       if constexpr (learns_from_divergence<S>) {
         seen.divergence = divergences[g];
-        responses.remember(batch, end - 1);
+        // A visit without scored rollouts fades nothing: the next one is measured from the same response.
+        if (seen.rollouts > 0) responses.remember(batch, end - 1);
       }
       if constexpr (learns_from_diversity<S>) seen.diversity = distinct_ngrams(batch, begin, end);
       now.entropy += seen.entropy / static_cast<double>(by_prompt.size());

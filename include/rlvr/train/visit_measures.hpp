@@ -18,8 +18,9 @@
 
 namespace rlvr {
 
-/// Whether S learns from outcome::divergence. A selector put together from parts does when one of them does; specialise
-/// it for a selector of your own.
+/// Whether S learns from outcome::divergence. A template of types, as pool_selector, does when one of them does.
+/// Specialise it for a selector of another kind: one of your own, one derived from such a template, one whose template
+/// takes a value beside its types. Otherwise it is told 0.
 template <class S>
 constexpr bool learns_from_divergence = false;
 template <>
@@ -35,8 +36,10 @@ inline constexpr bool learns_from_diversity<gain_promotion> = true;
 template <template <class...> class S, class... Parts>
 constexpr bool learns_from_diversity<S<Parts...>> = (learns_from_diversity<Parts> || ...);
 
-/// The last response to each prompt, and how far the policy has moved since on it. Memory: one rollout per prompt that
-/// was visited. Source: SPO's recipe (arXiv 2509.13232).
+/// The last response to each prompt, and how far the policy has moved since on it: from the one that sampled it to the
+/// one that samples now. Memory: one rollout per prompt that was visited. Source: SPO (arXiv 2509.13232). Its recipe
+/// compares the policies that the updates of the two visits made, both scored anew; here `then` is what the sampler
+/// wrote, so that a sampler that rounds otherwise than policy.score adds its noise.
 class last_responses {
  public:
   /// D_i = mean_t |log pi_then(y_t) - log pi_now(y_t)| over the tokens y of the last response to prompt ids[i], in
