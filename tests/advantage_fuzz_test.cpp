@@ -22,9 +22,11 @@
 #include <rlvr/advantage/rank_based.hpp>
 #include <rlvr/advantage/risk_advantages.hpp>
 #include <rlvr/advantage/signal_scaled.hpp>
+#include <rlvr/advantage/token_rewards.hpp>
 #include <rlvr/advantage/top_gap.hpp>
 #include <rlvr/advantage/tracked_baseline.hpp>
 #include <rlvr/advantage/virtual_reward.hpp>
+#include <rlvr/advantage/whitening.hpp>
 
 #include "advantage_worlds.hpp"
 #include "catch.hpp"
@@ -84,8 +86,12 @@ struct hostile_world {
     if (seed % 19 == 0) g.offsets.insert(g.offsets.begin(), 1);
     if (seed % 23 == 0 && !counts.empty()) counts.pop_back();
     if (seed % 29 == 0) offsets.clear();
+    if (seed % 31 == 0) g.offsets.clear();
+    if (seed % 37 == 0) bundles.offsets.clear();
+    if (seed % 41 == 0 && !g.offsets.empty()) g.offsets.back() = std::numeric_limits<std::size_t>::max();
   }
   token_layout layout() const { return {offsets, mask}; }
+  std::size_t tokens() const { return offsets.empty() ? 0 : offsets.back(); }  ///< that the layout has
 };
 
 struct tally {
@@ -157,7 +163,7 @@ TEST_CASE("advantages: hostile input gives finite numbers or an error", "[advant
              [&] { return risk_advantages(w.verdicts, w.g, w.bundles, {}, {.credit = credit}).advantages; });
 
     const std::size_t T = w.rewards.size();
-    digest(t, "token_rewards", T, [&] { return token_rewards(w.verdicts, w.layout(), w.values, 0.1); });
+    digest(t, "token_rewards", w.tokens(), [&] { return token_rewards(w.verdicts, w.layout(), w.values, 0.1); });
     digest(t, "whitened_returns", T, [&] { return whitened_returns(w.rewards, w.layout(), 0.9); });
     digest(t, "returns_above", T,
            [&] { return returns_above(w.rewards, std::vector<double>(w.verdicts.size(), 0.5), w.layout()); });
@@ -167,6 +173,171 @@ TEST_CASE("advantages: hostile input gives finite numbers or an error", "[advant
   // Both sides of the promise were tried.
   CHECK(t.returned > 30000);
   CHECK(t.refused > 10000);
+}
+
+TEST_CASE("advantages: hostile options and states give finite numbers or an error", "[advantage][fuzz]") {
+  tally t;
+  for (std::uint64_t seed = 0; seed < 3000; ++seed) {
+    const hostile_world w(seed);
+    INFO("seed " << seed);
+    const random_key key = random_key(seed).fold(14);
+    std::uint64_t draws = 0;
+    // Mostly out of the ordinary: two of three are.
+    const auto option = [&] { return number(key, draws++, 0.65); };
+    const auto choice = [&](std::size_t n) { return key.fold(9).below(n, draws++); };
+    const auto any_deviation = [&] {
+      return deviation{.ddof = choice(3), .epsilon = option(), .place = static_cast<epsilon_place>(choice(3))};
+    };
+    const auto scope = [&] { return static_cast<moment_scope>(choice(5)); };
+    const std::size_t B = w.verdicts.size(), T = w.rewards.size();
+    const auto rollouts = [&](const char* who, const auto& a) {
+      digest(t, who, B, [&] { return a(w.verdicts, w.g); });
+    };
+    const auto lone = static_cast<lone_rollout>(choice(2));
+
+    rollouts("centred", centred{.against = static_cast<baseline>(choice(2)), .lone = lone});
+    const group_normalized grouped{.ddof = choice(3), .epsilon = option(), .lone = lone};
+    rollouts("group_normalized", grouped);
+    const normalizer any{.baseline = scope(),
+                         .spread = scope(),
+                         .of = static_cast<deviation_of>(choice(2)),
+                         .deviation = any_deviation(),
+                         .constant = static_cast<zero_variance>(choice(2)),
+                         .lone = lone};
+    rollouts("normalizer", any);
+    digest(t, "normalizer, tokens", B, [&] { return any(w.verdicts, w.g, w.counts); });
+    digest(t, "length_weighted", B, [&] { return length_weighted{lone}(w.verdicts, w.g, w.counts); });
+    rollouts("signal_scaled", signal_scaled{.divisor = option(), .lone = lone});
+    rollouts("mean_normalized", mean_normalized{.epsilon = option()});
+    rollouts("pass_at_k_normalized", pass_at_k_normalized{.k = choice(4), .correct_above = option()});
+    rollouts("virtual_reward", virtual_reward{.reward = option(), .deviation = any_deviation()});
+    rollouts("rank_based", rank_based{.weight = option()});
+    rollouts("constant_advantage", constant_advantage{option()});
+    rollouts("by_outcome", by_outcome<>{.correct_above = option()});
+    rollouts("sign_weighted", sign_weighted<>{.positive = option(), .negative = option()});
+    rollouts("correctness_relative", correctness_relative{option()});
+    const std::vector<std::span<const verdict>> parts{w.verdicts, w.second};
+    std::vector<double> weights{option(), option()};
+    if (choice(5) == 0) weights.pop_back();
+    const component_normalized<> components{.weights = weights, .over_batch = any_deviation()};
+    digest(t, "component_normalized", B, [&] { return components(parts, w.g); });
+    digest(t, "component_normalized, tokens", B, [&] { return components(parts, w.g, w.counts); });
+    const double levels[2] = {option(), option()};
+    const risk_options risk{.low = levels[0],
+                            .high = levels[1],
+                            .tail_weight = option(),
+                            .baseline = static_cast<risk_baseline>(choice(2)),
+                            .credit = static_cast<bundle_credit>(choice(4)),
+                            .scaled = static_cast<scaling>(choice(2)),
+                            .epsilon = option()};
+    std::vector<double> tracked{option(), option()};
+    if (choice(3) == 0) tracked.resize(choice(2));
+    digest(t, "risk_advantages", B,
+           [&] { return risk_advantages(w.verdicts, w.g, w.bundles, tracked, risk).advantages; });
+    const risk_advantages_result none;
+    digest(t, "risk_advantages, totals", 0, [&] {
+      const std::vector<double> totals = risk_advantages(w.verdicts, w.g, w.bundles, tracked).totals;
+      for (double x : totals)
+        if (!std::isfinite(x)) return totals;
+      return none.totals;
+    });
+
+    // Quantiles whose values come from somewhere else.
+    std::vector<double> scores;
+    for (std::size_t n = choice(5); n > 0; --n) scores.push_back(number(key.fold(1), draws++, 0.1));
+    tracked_quantiles quantiles{.levels = {}, .rate = choice(2) ? 0.1 : option()};
+    for (std::size_t n = choice(4); n > 0; --n) quantiles.levels.push_back(choice(4) ? key.uniform(draws++) : option());
+    for (std::size_t n = choice(3) ? 0 : choice(5); n > 0; --n) quantiles.values.push_back(option());
+    for (int batch = 0; batch < 2; ++batch)
+      digest(t, "tracked_quantiles", quantiles.levels.size(), [&] {
+        quantiles.observe(scores);
+        return scores.empty() ? std::vector<double>(quantiles.levels.size()) : quantiles.values;
+      });
+
+    const success_tracker_options memory{
+        .drift_half_life = option(), .least_memory = option(), .most_memory = option()};
+    digest(t, "success_tracker", 2, [&] {
+      success_tracker tracker(2, choice(2) ? memory : success_tracker_options{});
+      if (choice(2)) tracker.start(choice(3), choice(4), choice(4));
+      tracker.observe(choice(3), {option(), choice(4) > 0}, option());
+      return std::vector<double>{tracker.value(0), tracker.value(choice(3))};
+    });
+
+    std::vector<double> values = w.values, importance = w.entropies;
+    const deviation spread = any_deviation();
+    digest(t, "whiten", T, [&] {
+      if (choice(9) == 0) values.push_back(0);
+      whiten(std::span<double>(values), std::span<const double>(importance), spread);
+      return values;
+    });
+    digest(t, "token_rewards", w.tokens(), [&] { return token_rewards(w.verdicts, w.layout(), w.values, option()); });
+    const auto masked = static_cast<masked_tokens>(choice(2));
+    digest(t, "discounted_returns", T, [&] { return discounted_returns(w.rewards, w.layout(), option(), masked); });
+    digest(t, "whitened_returns", T, [&] { return whitened_returns(w.rewards, w.layout(), 1, masked, spread); });
+    std::vector<double> baselines(B);
+    for (double& b : baselines) b = number(key.fold(2), draws++, 0.2);
+    std::vector<double> finals(T);
+    for (double& r : finals) r = number(key.fold(6), draws++, 0.1);
+    digest(t, "returns_above", T, [&] { return returns_above(finals, baselines, w.layout()); });
+    digest(t, "gae", T, [&] {
+      const gae_options o{.gamma = option(), .lambda = option(), .length_adaptive = option()};
+      return gae(w.rewards, w.values, w.layout(), o).advantages;
+    });
+    digest(t, "entropy_shaped", T, [&] {
+      return entropy_shaped<>{.scale = option(), .correct_above = option()}(w.verdicts, w.g, w.entropies, w.layout());
+    });
+    digest(t, "scored_mask", w.tokens(), [&] {
+      const std::vector<std::uint8_t> mask = scored_mask(w.verdicts, w.layout());
+      return std::vector<double>(mask.begin(), mask.end());
+    });
+  }
+  CHECK(t.returned > 15000);
+  CHECK(t.refused > 15000);
+}
+
+TEST_CASE("advantages: what overflows is named by its index", "[advantage][fuzz]") {
+  const double large = 1.7e308;
+  const std::vector<std::size_t> offsets{0, 2, 4};
+  const std::vector<double> plain{0, 0, 0, 0}, summed{0, 0, large, large}, apart{-large, large};
+  CHECK_THROWS_WITH(discounted_returns(summed, {offsets}), "discounted_returns: return 2 overflows: it is inf");
+  CHECK_THROWS_WITH(returns_above(std::vector<double>{0, large, 0, 0}, apart, {offsets}),
+                    "returns_above: advantage 0 overflows: it is inf");
+  CHECK_THROWS_WITH(token_rewards(verdicts_of({0, large}), {offsets}, std::vector<double>{0, 0, 0, large}, -1),
+                    "token_rewards: reward 3 overflows: it is inf");
+  CHECK_THROWS_WITH(gae(summed, plain, {offsets}), "gae: advantage 2 overflows: it is inf");
+  const groups one = groups_with({2}), two = groups_with({2, 2});
+  CHECK_THROWS_WITH((sign_weighted<centred>{.negative = large})(verdicts_of({1, 1, 9, 0}), two),
+                    "sign_weighted: advantage 3 overflows: it is -inf");
+  CHECK_THROWS_WITH((signal_scaled{.divisor = 1e-300})(verdicts_of({0, 0, 1e9, 0}), two),
+                    "signal_scaled: advantage 2 overflows: it is inf");
+  CHECK_THROWS_WITH(
+      entropy_shaped<>{.scale = large}(verdicts_of({1, 1}), one, std::vector<double>{0, 0, 9, 0}, {offsets}),
+      "entropy_shaped: advantage 2 overflows: it is inf");
+  const std::vector<verdict> v = verdicts_of({0, large, 0, large});
+  CHECK_THROWS_WITH(risk_advantages(v, two, one), "risk_advantages: total 1 overflows: it is inf");
+  CHECK_THROWS_WITH(risk_advantages(v, two, one, std::vector<double>{0, not_a_number}),
+                    "risk_advantages: tracked quantile 1 is nan");
+
+  tracked_quantiles q{.levels = {0, 1}, .values = {0, large}};
+  q.rate = large;
+  CHECK_THROWS_WITH(q.observe(std::vector<double>{large}), "tracked_quantiles: quantile 1 is inf, not a finite number");
+  CHECK(q.values == std::vector<double>{0, large});
+  q.values.pop_back();
+  CHECK_THROWS_WITH(q.observe(std::vector<double>{1}), "tracked_quantiles: 1 values for 2 levels");
+
+  success_tracker tracker(2);
+  tracker.beta.pop_back();
+  const char* sizes = "success_tracker: 2 alpha for 1 beta";
+  CHECK_THROWS_WITH(tracker.value(1), sizes);
+  CHECK_THROWS_WITH(tracker.start(1, 1, 1), sizes);
+  CHECK_THROWS_WITH(tracker.observe(0, {1, true}), sizes);
+  CHECK(tracker.alpha == std::vector<double>{0.5, 0.5});
+
+  // Too few verdicts for the groups: no reward behind the last one is looked at.
+  CHECK_THROWS_WITH(beta_normalized{}(verdicts_of({1}), one), "advantages: groups of 2 rollouts for 1 verdicts");
+  const std::vector<verdict> few = verdicts_of({1});
+  const std::vector<std::span<const verdict>> parts{few};
+  CHECK_THROWS_WITH(component_normalized<>{}(parts, one), "advantages: groups of 2 rollouts for 1 verdicts");
 }
 
 TEST_CASE("advantages: a reward that is not finite is named by its index", "[advantage][fuzz]") {

@@ -177,7 +177,7 @@ TEST_CASE("gae equals the sum over k-step errors, and knows no masked token", "[
   CHECK_THROWS_WITH(gae(r, r, {offsets}, {.gamma = not_a_number}), "gae: gamma is nan");
   CHECK_THROWS_WITH(gae(r, std::vector<double>{1}, {offsets}), "gae: 1 values for 2 tokens");
   CHECK_THROWS_WITH(gae(std::vector<double>{1.7e308, 1.7e308}, std::vector<double>{0, 0}, {offsets}),
-                    "gae: the advantages overflow");
+                    "gae: advantage 0 overflows: it is inf");
 }
 
 TEST_CASE("entropy_shaped: constant groups learn by entropy, others as usual", "[advantage]") {

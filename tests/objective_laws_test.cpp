@@ -27,7 +27,9 @@
 #include <rlvr/objective/ppo_clip.hpp>
 #include <rlvr/objective/ratio_normalized_clip.hpp>
 #include <rlvr/objective/reinforce.hpp>
+#include <rlvr/objective/rejection.hpp>
 #include <rlvr/objective/sapo.hpp>
+#include <rlvr/objective/sequence_level.hpp>
 #include <rlvr/objective/topr.hpp>
 #include <rlvr/objective/unified.hpp>
 #include <rlvr/objective/vespo.hpp>
@@ -67,6 +69,8 @@ void for_each_separable(F f) {
   f("gspo token", gspo{.low = 0.1, .high = 0.1}, now | old);
   f("gspo sequence", gspo{.low = 0.1, .high = 0.1, .form = gspo_form::sequence}, now | old);
   f("gspo product", gspo{.low = 0.2, .high = 0.2, .ratio = sequence_ratio::product}, now | old);
+  f("sequence_level<ppo_clip>", sequence_level<ppo_clip>{{.dual = 3}}, now | old);
+  f("sequence_level<sapo>", sequence_level<sapo>{}, now | old);
   f("gmpo", gmpo{}, now | old);
   f("cispo", cispo{}, now | old);
   f("masked_ratio", masked_ratio{}, now | old);
@@ -75,16 +79,23 @@ void for_each_separable(F f) {
   f("topr token", topr{.level = importance_level::token}, now | old);
   f("mini_rl", mini_rl{}, now | old | sampled);
   f("dppo", dppo{}, now | old);
+  f("dppo kl", dppo{.divergence = binary_divergence::kl}, now | old);
   f("vespo", vespo{}, now | old);
   f("dro", dro{}, now | old);
   f("dro sequence", dro{.level = importance_level::sequence}, now | old);
   f("ratio_normalized_clip", ratio_normalized_clip{.scale = 0.5}, now | old);
   f("unified_gradient", unified_gradient{.over = reference_policy::sampled}, now | sampled);
+  f("unified_gradient one", unified_gradient{.over = reference_policy::one}, unsigned{now});
   f("shaped_imitation", shaped_imitation{}, unsigned{now});
   f("importance_correction", after_policy_gradient{importance_correction{}}, old | sampled);
   f("importance_correction sequence",
     after_policy_gradient{
         importance_correction{.over = importance_over::sequence_product, .bound = importance_bound::zero}},
+    old | sampled);
+  f("rejection", after_policy_gradient{rejection{.min = -0.5, .max = 0.5}}, old | sampled);
+  f("rejection sequence",
+    after_policy_gradient{
+        rejection{.divergence = sampler_divergence::k2, .over = rejection_over::sequence_mean, .max = 0.5}},
     old | sampled);
   f("off_policy_mask", after_policy_gradient{off_policy_mask{.threshold = 0.1}}, now | old);
   f("high_entropy_only", after_policy_gradient{high_entropy_only{1.5}}, unsigned{entropy});
@@ -100,6 +111,7 @@ void for_each_objective(F f) {
   for_each_separable(f);
   f("clip_cov", clip_cov{.share = 0.05, .low_covariance = 0.1}, now | old);
   f("kl_cov", kl_cov{.share = 0.1}, now | old);
+  f("normalized_importance", after_policy_gradient{normalized_importance{}}, old | sampled);
 }
 
 template <class Real>

@@ -9,33 +9,14 @@
 
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/objective/aggregation.hpp>
-#include <rlvr/objective/contrastive.hpp>
 #include <rlvr/objective/empg.hpp>
-#include <rlvr/objective/entropy_bonus.hpp>
-#include <rlvr/objective/f_divergence.hpp>
-#include <rlvr/objective/high_entropy.hpp>
-#include <rlvr/objective/importance.hpp>
-#include <rlvr/objective/kl_penalty.hpp>
-#include <rlvr/objective/policy_gradient.hpp>
-#include <rlvr/objective/preference.hpp>
-#include <rlvr/objective/supervised.hpp>
 
-#include "objective_world.hpp"
+#include "objective_losses.hpp"
 
 using namespace rlvr;
 using namespace rlvr::testing;
 
 namespace {
-
-using values = std::vector<double>;
-constexpr double infinity = std::numeric_limits<double>::infinity();
-
-template <class F>
-double sum_sequence(const world<double>& w, std::size_t i, F f) {
-  double sum = 0;
-  for (std::size_t t = w.offsets[i]; t < w.offsets[i + 1]; ++t) sum += w.active(t) ? f(t) : 0.0;
-  return sum;
-}
 
 /// Runs f(w, weights) on worlds of every kind.
 template <class F>
@@ -100,59 +81,18 @@ TEST_CASE("off_policy_mask drops negative sequences that were left", "[objective
   CHECK(kept > 0);
 }
 
-TEST_CASE("kl_penalty: kappa is the loss's for every estimator, ratio, clamp and gradient", "[objective]") {
-  const auto value = [](kl_estimator e, double q, double input, double output) {
-    const double x = std::clamp(q, -input, input);
-    const double v = e == kl_estimator::k1         ? x
-                     : e == kl_estimator::absolute ? std::fabs(x)
-                     : e == kl_estimator::k2       ? x * x / 2
-                                                   : std::exp(-x) - 1 + x;
-    return std::clamp(v, -output, output);
-  };
+TEST_CASE("kl_penalty: KL in the reward by definition", "[objective]") {
   for (kl_estimator e : {kl_estimator::k1, kl_estimator::absolute, kl_estimator::k2, kl_estimator::k3})
-    for (kl_ratio ratio : {kl_ratio::none, kl_ratio::one, kl_ratio::old, kl_ratio::sampled})
-      for (kl_gradient gradient : {kl_gradient::itself, kl_gradient::k2})
-        for (const std::pair<double, kl_clamp>& of :
-             {std::pair{infinity, kl_clamp::estimate}, std::pair{0.7, kl_clamp::estimate},
-              std::pair{0.7, kl_clamp::weighted}}) {
-          const double limit = of.first;
-          const kl_clamp clamps = of.second;
-          INFO("estimator " << static_cast<int>(e) << ", ratio " << static_cast<int>(ratio) << ", limit " << limit);
-          const world<double> w = make_world<double>(31 + static_cast<std::uint64_t>(e));
-          const values weights = some_weights(w.size());
-          const double input = limit, output = limit / 2;
-          const kl_penalty penalty{.coefficient = 0.3,
-                                   .estimator = e,
-                                   .ratio = ratio,
-                                   .gradient = gradient,
-                                   .input_limit = input,
-                                   .output_limit = output,
-                                   .clamp = clamps};
-          values c(w.tokens(), 5.0);
-          penalty(w.view(), weights, std::span<double>(c));
-          for (double& x : c) x -= 5;  // it adds
-          check_close(c, descent(w, [&](const values& x, const values& sg) {
-                        return sum_tokens(w, weights, [&](std::size_t, std::size_t t) {
-                          const double q = x[t] - w.reference_log_probs[t], q0 = sg[t] - w.reference_log_probs[t];
-                          const bool outside = clamps == kl_clamp::weighted;
-                          const double within = outside ? infinity : output;
-                          double v = value(e, q, input, within);
-                          if (gradient == kl_gradient::k2) v = (q * q - q0 * q0) / 2 + value(e, q0, input, within);
-                          const double denominator = ratio == kl_ratio::old       ? w.old_log_probs[t]
-                                                     : ratio == kl_ratio::sampled ? w.sampled_log_probs[t]
-                                                                                  : sg[t];
-                          const double rho = ratio == kl_ratio::none ? 1.0 : std::exp(x[t] - denominator);
-                          if (outside && std::fabs(q0) > input) return 0.0;  // the ratio is detached too
-                          return 0.3 * (outside ? std::clamp(rho * v, -output, output) : rho * v);
-                        });
-                      }));
-          values rewards(w.tokens(), 1.0);
-          penalty.add_to_rewards(w.view(), std::span<double>(rewards));
-          for (std::size_t t = 0; t < w.tokens(); ++t)
-            CHECK(rewards[t] ==
-                  Approx(w.active(t) ? 1 - 0.3 * value(e, w.old_log_probs[t] - w.reference_log_probs[t], input, output)
-                                     : 1.0));
-        }
+    for (double limit : {infinity, 0.7}) {
+      const world<double> w = make_world<double>(31 + static_cast<std::uint64_t>(e));
+      values rewards(w.tokens(), 1.0);
+      kl_penalty{.coefficient = 0.3, .estimator = e, .input_limit = limit, .output_limit = limit / 2}.add_to_rewards(
+          w.view(), std::span<double>(rewards));
+      for (std::size_t t = 0; t < w.tokens(); ++t) {
+        const double q = w.old_log_probs[t] - w.reference_log_probs[t];
+        CHECK(rewards[t] == Approx(w.active(t) ? 1 - 0.3 * kl_estimate(e, q, limit, limit / 2) : 1.0));
+      }
+    }
 }
 
 TEST_CASE("kl_penalty: known points of the frameworks", "[objective]") {
@@ -328,67 +268,47 @@ TEST_CASE("empg: by hand, and centred", "[objective]") {
   CHECK_THROWS_WITH(o(h, std::vector<std::size_t>{0, 2}, values{1}), Catch::Contains("there are 3 steps"));
 }
 
-TEST_CASE("dpo and ipo: kappa is the loss's", "[objective]") {
-  const std::vector<preference_pair> pairs{{0, 1}, {2, 3}, {0, 4}, {5, 6}, {8, 7}};
-  for_worlds([&](const world<double>& w, const values&) {
-    for (sequence_score score : {sequence_score::sum, sequence_score::mean}) {
-      const auto margin = [&](const values& x, const preference_pair& p) {
-        const auto of = [&](std::size_t i) {
-          const double n = score == sequence_score::mean ? std::max(w.length(i), 1.0) : 1.0;
-          return sum_sequence(w, i, [&](std::size_t t) { return x[t] - w.reference_log_probs[t]; }) / n;
-        };
-        return of(p.chosen) - of(p.rejected);
-      };
-      values c(w.tokens(), 3.0);
-      dpo{.beta = 0.5, .smoothing = 0.1, .score = score}(w.view(), pairs, 0.2, std::span<double>(c));
-      check_close(c, descent(w, [&](const values& x, const values&) {
-                    double loss = 0;
-                    for (const preference_pair& p : pairs) {
-                      const double m = 0.5 * margin(x, p);
-                      loss += 0.2 * (0.9 * std::log1p(std::exp(-m)) + 0.1 * std::log1p(std::exp(m)));
-                    }
-                    return loss;
-                  }));
-      ipo{.beta = 0.5, .score = score}(w.view(), pairs, 0.2, std::span<double>(c));
-      check_close(c, descent(w, [&](const values& x, const values&) {
-                    double loss = 0;
-                    for (const preference_pair& p : pairs) loss += 0.2 * std::pow(margin(x, p) - 1, 2);
-                    return loss;
-                  }));
-    }
-  });
+TEST_CASE("dpo: pairs that are not there, and margins beyond all doubles", "[objective]") {
   const world<double> w = make_world<double>(1);
   values c(w.tokens());
   const std::vector<preference_pair> bad{{0, 99}};
   CHECK_THROWS_WITH(dpo{}(w.view(), bad, 1, std::span<double>(c)), Catch::Contains("pair 0 is (0, 99)"));
-  // A huge margin saturates without NaN.
   world<double> far = make_world<double>(2, advantages_per::sequence, masks::none);
   for (double& x : far.reference_log_probs) x -= 1e5;
   far.reference_log_probs[0] = 1e6;
   c.resize(far.tokens());
-  dpo{.beta = 10}(far.view(), pairs, 1, std::span<double>(c));
+  dpo{.beta = 10}(far.view(), some_pairs(), 1, std::span<double>(c));
   for (double x : c) CHECK(std::isfinite(x));
 }
 
-TEST_CASE("contrastive_policy_gradient: kappa is the loss's for groups of any size", "[objective]") {
-  for_worlds([&](const world<double>& w, const values&) {
-    const double beta = 0.4;
-    values c(w.tokens(), 3.0);
-    contrastive_policy_gradient{.beta = beta}(w.view(), 0.25, std::span<double>(c));
-    check_close(c, descent(w, [&](const values& x, const values&) {
-                  double loss = 0;
-                  const auto reward = [&](std::size_t i) {
-                    return w.advantages[i] -
-                           beta * sum_sequence(w, i, [&](std::size_t t) { return x[t] - w.reference_log_probs[t]; });
-                  };
-                  for (std::size_t g = 0; g + 1 < w.groups.size(); ++g)
-                    for (std::size_t i = w.groups[g]; i < w.groups[g + 1]; ++i)
-                      for (std::size_t j = i + 1; j < w.groups[g + 1]; ++j)
-                        loss += 0.25 * std::pow(reward(i) - reward(j), 2) /
-                                (2 * beta * static_cast<double>(w.groups[g + 1] - w.groups[g] - 1));
-                  return loss;
-                }));
-  });
+TEST_CASE("losses on sequences: branches of what is compared with nothing, and of clamps", "[objective]") {
+  world<double> w;
+  w.offsets = {0, 2, 2, 3, 5};
+  w.groups = {0, 2, 2, 3, 4};
+  w.advantages = {1, 0, 1, 0};
+  w.log_probs = {-1, -2, -1, -1, -1};
+  w.reference_log_probs = {-1, -1, -1, -1, -1};
+  w.sampled_log_probs = {-2, -2, -1, -1, -1};
+  w.mask = {1, 0, 1, 1, 1};
+  values c(5);
+  std::vector<branch> codes(5);
+  const auto off = branch::masked, on = branch::active, alone = branch::unpaired;
+  const std::vector<preference_pair> pairs{{0, 1}};
+  dpo{}(w.view(), pairs, 1, std::span<double>(c), codes);
+  CHECK(codes == std::vector<branch>{on, off, alone, alone, alone});
+  CHECK(c == values{0.05, 0, 0, 0, 0});
+  ipo{}(w.view(), pairs, 1, std::span<double>(c), codes);
+  CHECK(codes == std::vector<branch>{on, off, alone, alone, alone});
+  contrastive_policy_gradient{}(w.view(), 1, std::span<double>(c), codes);
+  CHECK(codes == std::vector<branch>{on, off, alone, alone, alone});
+  CHECK(c == values{1, 0, 0, 0, 0});
+  f_dpg{.max_log_ratio = 0.5}(w.view(), values{-1, 0, -1, -2}, 1, std::span<double>(c), codes);
+  CHECK(codes == std::vector<branch>{branch::saturated, off, on, on, on});
+  CHECK(c[0] == Approx(std::exp(0.5)));
+  f_dpg{.max_log_ratio = 1}(w.view(), values{-1, 0, -1, -2}, 1, std::span<double>(c), codes);  // the bound itself
+  CHECK(codes == std::vector<branch>{on, off, on, on, on});
+  CHECK_THROWS_WITH(dpo{}(w.view(), pairs, 1, std::span<double>(c), std::span<branch>(codes).first(2)),
+                    Catch::Contains("room for 2 branches"));
 }
 
 TEST_CASE("f_dpg: its mean is the gradient of the divergence", "[objective]") {
@@ -401,31 +321,13 @@ TEST_CASE("f_dpg: its mean is the gradient of the divergence", "[objective]") {
   }
   const tabular::policy policy(logits, k);
   const values p = tabular::policy(target, k).distribution(0), q = tabular::policy(proposal, k).distribution(0);
-  // f(x), x = pi / p, by the definition of each divergence of pi and p as sum_k p f(x).
-  const auto f = [](f_divergence d, double x) {
-    switch (d) {
-      case f_divergence::forward_kl:
-        return -std::log(x);
-      case f_divergence::reverse_kl:
-        return x * std::log(x);
-      case f_divergence::jensen_shannon:
-        return x * std::log(2 * x / (1 + x)) + std::log(2 / (1 + x));
-      case f_divergence::total_variation:
-        return std::fabs(x - 1) / 2;
-      case f_divergence::chi2_forward:
-        return (1 - x) * (1 - x) / x;
-      case f_divergence::chi2_reverse:
-        break;
-    }
-    return (x - 1) * (x - 1);
-  };
   for (f_divergence d : {f_divergence::forward_kl, f_divergence::reverse_kl, f_divergence::jensen_shannon,
                          f_divergence::total_variation, f_divergence::chi2_forward, f_divergence::chi2_reverse}) {
     INFO("divergence " << static_cast<int>(d));
     const auto divergence = [&](const values& theta) {
       const values pi = tabular::policy(theta, k).distribution(0);
       double sum = 0;
-      for (std::size_t j = 0; j < k; ++j) sum += p[j] * f(d, pi[j] / p[j]);
+      for (std::size_t j = 0; j < k; ++j) sum += p[j] * f_of(d, pi[j] / p[j]);
       return sum;
     };
     world<double> w;
@@ -502,6 +404,9 @@ TEST_CASE("sequence_weights: every mode by definition", "[objective]") {
   CHECK(all.valid_sequences == 2);
   CHECK(all.valid_prompts == 2);
   CHECK(all.all_prompts == 3);
+  for (averaged_over first : {averaged_over::nothing, averaged_over::sequence, averaged_over::prompt})
+    CHECK_THROWS_WITH(weights({.first = first, .by = denominator::given, .value = 1e-320}),
+                      Catch::Contains("sequence_weights: the weight of sequence 0 is 1 / "));
   // Nothing is active: zeros, not NaN.
   w.mask.assign(9, 0);
   for (const aggregation& a : {token_mean, sequence_mean_of_token_mean, prompt_mean})
@@ -530,4 +435,27 @@ TEST_CASE("aggregation: micro-batches add up with the totals of all of them", "[
     }
     CHECK(parts == whole);
   }
+}
+
+TEST_CASE("kl_penalty: branches of its own say where a clamp holds", "[objective]") {
+  for (kl_estimator e : {kl_estimator::k1, kl_estimator::absolute, kl_estimator::k2, kl_estimator::k3})
+    for (kl_clamp clamp : {kl_clamp::estimate, kl_clamp::weighted})
+      for (double limit : {infinity, 0.7}) {
+        const world<double> w = make_world<double>(31 + static_cast<std::uint64_t>(e));
+        values c(w.tokens()), plain(w.tokens());
+        std::vector<branch> codes(w.tokens());
+        const kl_penalty penalty{.estimator = e, .ratio = kl_ratio::old, .input_limit = limit, .output_limit = limit / 2,
+                                 .clamp = clamp};
+        penalty(w.view(), {}, std::span<double>(c), codes);
+        penalty(w.view(), {}, std::span<double>(plain));
+        CHECK(c == plain);
+        for (std::size_t t = 0; t < w.tokens(); ++t) {
+          const double q = w.log_probs[t] - w.reference_log_probs[t];
+          const double rho = clamp == kl_clamp::weighted ? std::exp(w.log_probs[t] - w.old_log_probs[t]) : 1.0;
+          const bool holds = std::fabs(q) > limit || rho * std::fabs(kl_estimate(e, q, limit, infinity)) > limit / 2;
+          CHECK(codes[t] == (!w.active(t) ? branch::masked : holds ? branch::saturated : branch::active));
+        }
+        CHECK((count_branches(codes)[branch::saturated] > 0) == (limit < infinity));
+        CHECK(count_branches(codes)[branch::active] > 0);
+      }
 }

@@ -128,24 +128,4 @@ inline std::vector<double> some_weights(std::size_t n) {
   return w;
 }
 
-/// Coefficients against finite differences of the loss in worlds of every kind. `make_loss(w, weights)` gives the
-/// loss. Returns how often each branch was taken, so that the caller can ask for both sides.
-template <class O, class MakeLoss>
-branch_counts check_kappa(const O& o, MakeLoss make_loss, double spread = 1.6) {
-  branch_counts seen;
-  for (std::uint64_t seed = 0; seed < 6; ++seed)
-    for (advantages_per per : {advantages_per::sequence, advantages_per::token})
-      for (masks m : {masks::none, masks::random}) {
-        const world<double> w = make_world<double>(100 + seed, per, m, spread);
-        const std::vector<double> weights = some_weights(w.size());
-        INFO("seed " << seed << ", per " << static_cast<int>(per) << ", masks " << static_cast<int>(m));
-        std::vector<double> c(w.tokens());
-        std::vector<branch> branches(w.tokens());
-        o(w.view(), weights, std::span<double>(c), std::span<branch>(branches));
-        check_close(c, descent(w, make_loss(w, weights)));
-        seen += count_branches(branches);
-      }
-  return seen;
-}
-
 }  // namespace rlvr::testing

@@ -215,7 +215,7 @@ TEST_CASE("optimal_token_baseline names what does not fit", "[advantage]") {
   CHECK_THROWS_WITH(a(rewards, {offsets}, groups_with({1}), log_probs, sums),
                     "advantages: groups of 1 rollouts for 2 verdicts");
   CHECK_THROWS_WITH(a(with(with(rewards, 1, 1.5e308), 2, 1.5e308), {offsets}, g, log_probs, sums),
-                    "optimal_token_baseline: the advantages overflow");
+                    Catch::Contains(" overflows: it is "));
   CHECK(a({}, {std::span(offsets).first(1)}, groups{}, {}, {}).advantages.empty());
 }
 

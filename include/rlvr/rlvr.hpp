@@ -35,6 +35,7 @@
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/exponential.hpp>
 #include <rlvr/core/groups.hpp>
+#include <rlvr/core/logarithm.hpp>
 #include <rlvr/core/moments.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>

@@ -66,12 +66,51 @@ inline bool all_finite(std::span<const double> values) {
   return (a + b) + (c + d) == 0;
 }
 
+/// Throws std::invalid_argument that names the first value that is not finite: `who`, ": ", `what`, its index. O(n).
+inline void check_finite(const char* who, const char* what, std::span<const double> values) {
+  if (all_finite(values)) return;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    require(std::isfinite(values[i]), who, ": ", what, " ", i, " overflows: it is ", values[i]);
+}
+
 /// The scored rewards of one group, side by side.
 struct scored_group {
   std::size_t index = 0;            ///< of the group
   std::span<const double> rewards;  ///< of its scored rollouts, at least one
   bool differ = false;              ///< max != min
 };
+
+/// Writes the advantages of group `group` by f(scored_group, out), see by_group. `rewards` and `part` are scratch.
+template <class F>
+void one_group(std::span<const verdict> verdicts, const groups& g, std::size_t group, std::vector<double>& rewards,
+               std::vector<double>& part, std::vector<double>& advantages, F& f) {
+  const std::size_t begin = g.begin(group), size = g.size(group);
+  if (rewards.size() < size) rewards.resize(size);
+  std::size_t scored = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    rewards[scored] = verdicts[begin + i].reward;
+    scored += verdicts[begin + i].scored;
+  }
+  const std::span<const double> known = std::span<const double>(rewards).first(scored);
+  if (!all_finite(known))
+    for (std::size_t i = begin; i < begin + size; ++i)
+      require(!verdicts[i].scored || std::isfinite(verdicts[i].reward), "advantages: reward ", i, " is ",
+              verdicts[i].reward);
+  if (scored == 0) return;
+  bool differ = false;
+  for (std::size_t i = 1; i < scored; ++i) differ |= rewards[i] != rewards[0];
+  const scored_group one{group, known, differ};
+  std::span<double> out = std::span<double>(advantages).subspan(begin, size);
+  if (scored < size) {
+    part.assign(scored, 0.0);
+    out = part;
+  }
+  f(one, out);
+  require(all_finite(out), "advantages: the rewards of group ", group, " overflow");
+  if (scored < size)
+    for (std::size_t i = 0, next = 0; i < size; ++i)
+      if (verdicts[begin + i].scored) advantages[begin + i] = part[next++];
+}
 
 /// Calls f(scored_group, out) for each group with scored rollouts; f writes one advantage per scored rollout to out,
 /// which holds zeros. Unscored rollouts get 0. Throws as advantage_estimator says, and std::invalid_argument that names
@@ -81,42 +120,56 @@ std::vector<double> by_group(std::span<const verdict> verdicts, const groups& g,
   check_groups(verdicts.size(), g);
   std::vector<double> advantages(verdicts.size());
   std::vector<double> rewards, part;
-  for (std::size_t group = 0; group < g.size(); ++group) {
-    const std::size_t begin = g.begin(group), size = g.size(group);
-    if (rewards.size() < size) rewards.resize(size);
-    std::size_t scored = 0;
-    for (std::size_t i = 0; i < size; ++i) {
-      rewards[scored] = verdicts[begin + i].reward;
-      scored += verdicts[begin + i].scored;
-    }
-    const std::span<const double> known = std::span<const double>(rewards).first(scored);
-    if (!all_finite(known))
-      for (std::size_t i = begin; i < begin + size; ++i)
-        require(!verdicts[i].scored || std::isfinite(verdicts[i].reward), "advantages: reward ", i, " is ",
-                verdicts[i].reward);
-    if (scored == 0) continue;
-    bool differ = false;
-    for (std::size_t i = 1; i < scored; ++i) differ |= rewards[i] != rewards[0];
-    const scored_group one{group, known, differ};
-    std::span<double> out = std::span<double>(advantages).subspan(begin, size);
-    if (scored < size) {
-      part.assign(scored, 0.0);
-      out = part;
-    }
-    f(one, out);
-    require(all_finite(out), "advantages: the rewards of group ", group, " overflow");
-    if (scored < size)
-      for (std::size_t i = 0, next = 0; i < size; ++i)
-        if (verdicts[begin + i].scored) advantages[begin + i] = part[next++];
-  }
+  for (std::size_t group = 0; group < g.size(); ++group) one_group(verdicts, g, group, rewards, part, advantages, f);
   return advantages;
+}
+
+inline constexpr std::size_t group_lanes = 32;
+
+/// The moments of group_lanes groups of n scored rollouts that stand one behind the other, each as moments_of computes
+/// them, in vector code: one group alone is a chain of additions. x[j, k] <- reward j of group k; apart[k] grows by
+/// what its rewards differ from the first. False when a reward is unscored or a square not finite.
+inline bool lane_moments(const verdict* verdicts, std::size_t n, double* x, double* mean, double* squares,
+                         double* apart) {
+  bool scored = true;
+  for (std::size_t k = 0; k < group_lanes; ++k)
+    for (std::size_t j = 0; j < n; ++j) {
+      scored &= verdicts[k * n + j].scored;
+      x[j * group_lanes + k] = verdicts[k * n + j].reward;
+    }
+  if (!scored) return false;
+  const double count = static_cast<double>(n);
+  double sum[group_lanes] = {}, residue[group_lanes] = {}, nothing = 0;
+  for (std::size_t j = 0; j < n; ++j)
+    for (std::size_t k = 0; k < group_lanes; ++k) {
+      const double d = x[j * group_lanes + k] - x[k];
+      sum[k] += d;
+      apart[k] += std::fabs(d);
+    }
+  for (std::size_t k = 0; k < group_lanes; ++k) mean[k] = x[k] + sum[k] / count;
+  for (std::size_t k = 0; k < group_lanes; ++k) squares[k] = 0;
+  for (std::size_t j = 0; j < n; ++j)
+    for (std::size_t k = 0; k < group_lanes; ++k) {
+      const double d = x[j * group_lanes + k] - mean[k];
+      squares[k] += d * d;
+      residue[k] += d;
+    }
+  for (std::size_t k = 0; k < group_lanes; ++k) {
+    squares[k] -= residue[k] * residue[k] / count;
+    if (squares[k] < 0) squares[k] = 0;
+    nothing += 0 * squares[k];
+  }
+  return nothing == 0;
 }
 
 /// The advantages `scale(m) * (reward - m.mean)` with m the moments of the group's scored rewards; the two degenerate
 /// groups are treated as the concept says. `lone(reward)` is the advantage of a lone rollout. O(B).
 template <class Scale, class Lone>
 std::vector<double> centred_advantages(std::span<const verdict> verdicts, const groups& g, Scale scale, Lone lone) {
-  return by_group(verdicts, g, [&](const scored_group& one, std::span<double> out) {
+  check_groups(verdicts.size(), g);
+  std::vector<double> advantages(verdicts.size());
+  std::vector<double> rewards, part, x;
+  const auto alone = [&](const scored_group& one, std::span<double> out) {
     if (one.rewards.size() == 1) {
       out[0] = lone(one.rewards[0]);
       return;
@@ -125,7 +178,32 @@ std::vector<double> centred_advantages(std::span<const verdict> verdicts, const 
     const moments m = moments_of(one.rewards);
     const double factor = scale(m);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = factor * (one.rewards[i] - m.mean);
-  });
+  };
+  const auto lanes = [&](std::size_t begin, std::size_t n) {
+    double mean[group_lanes], squares[group_lanes], apart[group_lanes] = {};
+    x.resize(n * group_lanes);
+    if (!lane_moments(verdicts.data() + begin, n, x.data(), mean, squares, apart)) return false;
+    double nothing = 0;
+    for (std::size_t k = 0; k < group_lanes; ++k) {
+      const double factor = apart[k] > 0 ? scale(moments{n, mean[k], squares[k]}) : 0.0;
+      nothing += 0 * factor;
+      double* out = advantages.data() + begin + k * n;
+      for (std::size_t j = 0; j < n; ++j) out[j] = factor * (x[j * group_lanes + k] - mean[k]);
+    }
+    return nothing == 0;
+  };
+  for (std::size_t group = 0; group < g.size();) {
+    const std::size_t n = g.size(group);
+    std::size_t same = 1;
+    while (same < group_lanes && group + same < g.size() && g.size(group + same) == n) ++same;
+    if (same == group_lanes && n > 1 && lanes(g.begin(group), n)) {
+      group += group_lanes;
+      continue;
+    }
+    for (const std::size_t end = group + same; group < end; ++group)
+      one_group(verdicts, g, group, rewards, part, advantages, alone);
+  }
+  return advantages;
 }
 
 }  // namespace detail

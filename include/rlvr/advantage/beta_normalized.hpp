@@ -28,6 +28,7 @@ namespace rlvr {
 /// index. O(B). Source: BNPO (Xiao et al. 2025, arXiv 2506.02864); changyi7231/BNPO.
 struct beta_normalized {
   std::vector<double> operator()(std::span<const verdict> verdicts, const groups& g) const {
+    detail::check_groups(verdicts.size(), g);
     for (std::size_t i = 0; i < verdicts.size(); ++i)
       require(!verdicts[i].scored || (verdicts[i].reward >= 0 && verdicts[i].reward <= 1) ||
                   !std::isfinite(verdicts[i].reward),

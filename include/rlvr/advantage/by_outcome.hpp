@@ -14,7 +14,8 @@
 namespace rlvr {
 
 /// The same advantage for every scored rollout: 0 leaves a kind of groups out. Models advantage_estimator; for other
-/// values than 0 without its promises for equal rewards and lone rollouts. O(B).
+/// values than 0 without its promises for equal rewards and lone rollouts. Throws std::invalid_argument also for a
+/// value that is not finite. O(B).
 struct constant_advantage {
   double value = 0.0;
 
@@ -101,7 +102,7 @@ struct sign_weighted {
     require(negative >= 0 && std::isfinite(negative), "sign_weighted: negative is ", negative);
     std::vector<double> out = base(verdicts, g);
     for (double& a : out) a *= a > 0 ? positive : negative;
-    require(detail::all_finite(out), "sign_weighted: the advantages overflow");
+    detail::check_finite("sign_weighted", "advantage", out);
     return out;
   }
 };

@@ -43,8 +43,9 @@ struct component_normalized {
 
   std::vector<double> operator()(std::span<const std::span<const verdict>> components, const groups& g,
                                  std::span<const std::size_t> token_counts) const {
-    require(token_counts.size() == g.total(), "component_normalized: ", token_counts.size(), " token counts for ",
-            g.total(), " rollouts");
+    require(components.empty() || token_counts.size() == components[0].size(),
+            "component_normalized: ", token_counts.size(), " token counts for ",
+            components.empty() ? 0 : components[0].size(), " rollouts");
     auto [out, counts] = sum(components, g, token_counts);
     whiten(std::span<double>(out), std::span<const std::size_t>(counts), over_batch);
     return out;
@@ -57,6 +58,7 @@ struct component_normalized {
     require(!components.empty(), "component_normalized: there are no components");
     require(weights.empty() || weights.size() == components.size(), "component_normalized: ", weights.size(),
             " weights for ", components.size(), " components");
+    detail::check_groups(components[0].size(), g);
     std::vector<double> out(g.total());
     std::vector<std::size_t> counts(g.total());
     for (std::size_t k = 0; k < components.size(); ++k) {

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/moments.hpp>
@@ -40,10 +41,11 @@ struct deviation {
                      : variance > epsilon                    ? variance
                                                              : epsilon);
   }
-  /// One over the divisor; 0 for variance 0 with epsilon 0: squares of tiny differences underflow. O(1).
+  /// One over the divisor; 0 for variance 0 with an epsilon of 0 or subnormal: squares of tiny differences underflow.
+  /// O(1).
   double factor(double variance) const {
     const double divisor = scale(variance);
-    return divisor > 0 ? 1.0 / divisor : 0.0;
+    return divisor >= std::numeric_limits<double>::min() ? 1.0 / divisor : 0.0;
   }
   /// The same; throws std::invalid_argument when the sum of squares has overflowed.
   double factor(const moments& m) const {

@@ -67,7 +67,7 @@ struct entropy_shaped {
             out[t] = !shaped ? whole[i] : reward > correct_above ? scale * entropies[t] : scale * (entropies[t] - most);
       }
     }
-    require(detail::all_finite(out), "entropy_shaped: the advantages overflow");
+    detail::check_finite("entropy_shaped", "advantage", out);
     return out;
   }
 };

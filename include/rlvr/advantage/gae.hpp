@@ -65,7 +65,8 @@ inline advantages_and_returns gae(std::span<const double> rewards, std::span<con
       next_value = values[t];
     }
   }
-  require(detail::all_finite(out.advantages) && detail::all_finite(out.returns), "gae: the advantages overflow");
+  detail::check_finite("gae", "advantage", out.advantages);
+  detail::check_finite("gae", "return", out.returns);
   return out;
 }
 

@@ -32,7 +32,8 @@ inline std::vector<double> greedy_baseline(std::span<const verdict> verdicts, co
 
 /// A_t = G_t - baseline_i on active tokens, 0 on others, G_t the undiscounted return: ReMax for rewards per token. [T]
 /// for [T] rewards and [B] baselines. Throws as discounted_returns does, and std::invalid_argument for baselines that
-/// do not fit or are not finite. O(T). Source: verl compute_remax_outcome_advantage.
+/// do not fit or are not finite, and for an advantage that overflows. O(T). Source: verl
+/// compute_remax_outcome_advantage.
 inline std::vector<double> returns_above(std::span<const double> rewards, std::span<const double> baselines,
                                          const token_layout& layout) {
   std::vector<double> out = discounted_returns(rewards, layout);
@@ -43,6 +44,7 @@ inline std::vector<double> returns_above(std::span<const double> rewards, std::s
     for (std::size_t t = layout.offsets[i]; t < layout.offsets[i + 1]; ++t)
       if (layout.active(t)) out[t] -= baselines[i];
   }
+  detail::check_finite("returns_above", "advantage", out);
   return out;
 }
 

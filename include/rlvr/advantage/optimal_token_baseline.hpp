@@ -89,8 +89,8 @@ struct optimal_token_baseline {
         }
       }
     }
-    require(detail::all_finite(out.advantages) && detail::all_finite(out.returns),
-            "optimal_token_baseline: the advantages overflow");
+    detail::check_finite("optimal_token_baseline", "advantage", out.advantages);
+    detail::check_finite("optimal_token_baseline", "return", out.returns);
     return out;
   }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <rlvr/advantage/advantage_estimator.hpp>
@@ -31,24 +32,30 @@ struct tracked_quantiles {
   std::vector<double> values = {};  ///< empty before the first batch
 
   /// Takes the scores of one batch; no scores change nothing. Throws std::invalid_argument for a score, a level or a
-  /// rate that is out of range, with nothing changed. O(n log n).
+  /// rate that is out of range, values that do not fit the levels, and a quantile that overflows, with nothing changed.
+  /// O(n log n).
   void observe(std::span<const double> scores) {
     require(rate > 0 && std::isfinite(rate), "tracked_quantiles: rate is ", rate);
     for (std::size_t i = 0; i < levels.size(); ++i)
       require(levels[i] >= 0 && levels[i] <= 1, "tracked_quantiles: level ", i, " is ", levels[i]);
+    require(values.empty() || values.size() == levels.size(), "tracked_quantiles: ", values.size(), " values for ",
+            levels.size(), " levels");
     for (std::size_t i = 0; i < scores.size(); ++i)
       require(std::isfinite(scores[i]), "tracked_quantiles: score ", i, " is ", scores[i]);
     if (scores.empty()) return;
     std::vector<double> sorted(scores.begin(), scores.end());
     std::sort(sorted.begin(), sorted.end());
-    if (values.empty()) {
-      for (double level : levels) values.push_back(sorted_quantile(sorted, level));
-      return;
-    }
+    std::vector<double> next(levels.size());
     for (std::size_t i = 0; i < levels.size(); ++i) {
-      const auto below = std::lower_bound(sorted.begin(), sorted.end(), values[i]) - sorted.begin();
-      values[i] += rate * (levels[i] - static_cast<double>(below) / static_cast<double>(sorted.size()));
+      if (values.empty()) {
+        next[i] = sorted_quantile(sorted, levels[i]);
+      } else {
+        const auto below = std::lower_bound(sorted.begin(), sorted.end(), values[i]) - sorted.begin();
+        next[i] = values[i] + rate * (levels[i] - static_cast<double>(below) / static_cast<double>(sorted.size()));
+      }
+      require(std::isfinite(next[i]), "tracked_quantiles: quantile ", i, " is ", next[i], ", not a finite number");
     }
+    values = std::move(next);
   }
 };
 
@@ -93,7 +100,8 @@ struct risk_advantages_result {
 ///
 /// Equal rewards do not give zeros, and what a rollout gets depends on which rollouts share its place. Throws
 /// std::invalid_argument for groups or bundles that do not fit, options out of range, tracked quantiles that are not
-/// two or not finite, and a scored reward that is not finite, naming its index. O(B log B).
+/// two or not finite, and a scored reward that is not finite or a total or advantage that overflows, naming its index.
+/// O(B log B).
 /// Source: RiskPO (Ren et al. 2025, arXiv 2510.00911), RTkenny/RiskPO
 /// compute_grpo_bundle_rvar_outcome_advantage_quantile_tracking with the values of its training scripts (its code
 /// defaults to risk_baseline::range and bundle_credit::uniform).
@@ -105,8 +113,8 @@ inline risk_advantages_result risk_advantages(std::span<const verdict> verdicts,
   require(o.epsilon > 0 && std::isfinite(o.epsilon), "risk_advantages: epsilon is ", o.epsilon);
   require(tracked.empty() || tracked.size() == 2, "risk_advantages: ", tracked.size(),
           " tracked quantiles, expected 2");
-  require(tracked.empty() || (std::isfinite(tracked[0]) && std::isfinite(tracked[1])),
-          "risk_advantages: a tracked quantile is not finite");
+  for (std::size_t q = 0; q < tracked.size(); ++q)
+    require(std::isfinite(tracked[q]), "risk_advantages: tracked quantile ", q, " is ", tracked[q]);
   require(!bundles.offsets.empty() && bundles.offsets.front() == 0, "risk_advantages: bundles must begin at 0");
   for (std::size_t b = 0; b < bundles.size(); ++b)
     require(bundles.begin(b) < bundles.end(b), "risk_advantages: bundle ", b, " is empty");
@@ -162,7 +170,8 @@ inline risk_advantages_result risk_advantages(std::span<const verdict> verdicts,
       }
     }
   }
-  require(detail::all_finite(out.advantages), "risk_advantages: the advantages overflow");
+  detail::check_finite("risk_advantages", "total", out.totals);
+  detail::check_finite("risk_advantages", "advantage", out.advantages);
   return out;
 }
 

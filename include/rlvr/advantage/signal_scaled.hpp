@@ -44,7 +44,7 @@ struct signal_scaled {
                              ? total / static_cast<double>(std::max<std::size_t>(nonzero, 1))
                              : 1 / (static_cast<double>(informative) / total + 1e-5);
     for (double& a : out) a *= alpha / divisor;
-    require(detail::all_finite(out), "signal_scaled: the advantages overflow");
+    detail::check_finite("signal_scaled", "advantage", out);
     return out;
   }
 };

@@ -53,7 +53,7 @@ inline std::vector<std::uint8_t> scored_mask(std::span<const verdict> verdicts, 
 /// The penalty is a KL estimate per token (k1: log pi - log ref), or anything else to keep low; pass no penalties for
 /// none. A rollout without active tokens has nowhere to put its reward; an unscored rollout gets zeros. Throws
 /// std::invalid_argument for arrays that do not fit, and a scored reward, a penalty of an active token or a coefficient
-/// that is not finite, naming its index. O(T).
+/// that is not finite, naming its index, and for rewards that overflow. O(T).
 /// Source: verl apply_kl_penalty, OpenRLHF compute_reward, NeMo-RL _build_token_level_rewards.
 inline std::vector<double> token_rewards(std::span<const verdict> verdicts, const token_layout& layout,
                                          std::span<const double> penalties = {}, double coefficient = 0.0) {
@@ -78,6 +78,7 @@ inline std::vector<double> token_rewards(std::span<const verdict> verdicts, cons
       placed = true;
     }
   }
+  detail::check_finite("token_rewards", "reward", out);
   return out;
 }
 
@@ -108,7 +109,7 @@ inline std::vector<double> discounted_returns(std::span<const double> rewards, c
       }
     }
   }
-  require(detail::all_finite(out), "discounted_returns: the returns overflow");
+  detail::check_finite("discounted_returns", "return", out);
   return out;
 }
 

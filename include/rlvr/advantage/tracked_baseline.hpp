@@ -22,8 +22,9 @@ struct success_tracker_options {
 /// Discounted counts of success and failure for each prompt: value = alpha / (alpha + beta).
 ///
 /// After a reward R in [0, 1], alpha <- rho alpha + R and beta <- rho beta + 1 - R, where the memory rho falls with how
-/// far the policy has drifted since the prompt's last rollout. A value: copying `alpha` and `beta` saves it.
-/// Source: SPO (Xu and Ding 2025, arXiv 2509.13232); constants of verl-recipe spo.
+/// far the policy has drifted since the prompt's last rollout. A value: copying `alpha` and `beta` saves it. start,
+/// value and observe throw std::invalid_argument when the two differ in size. Source: SPO (Xu and Ding 2025, arXiv
+/// 2509.13232); constants of verl-recipe spo.
 struct success_tracker {
   success_tracker_options options = {};
   std::vector<double> alpha;  ///< [prompts]
@@ -44,7 +45,7 @@ struct success_tracker {
   /// rollouts, smoothed by half a success and half a failure. No rollouts leave it as it is. Throws
   /// std::invalid_argument for a prompt out of range or more successes than rollouts. O(1).
   void start(std::size_t prompt, std::size_t successes, std::size_t rollouts) {
-    require(prompt < alpha.size(), "success_tracker: prompt ", prompt, ", but there are ", alpha.size());
+    check(prompt);
     require(successes <= rollouts, "success_tracker: ", successes, " successes of ", rollouts, " rollouts");
     if (rollouts == 0) return;
     const double weight = 1 / (1 - options.least_memory), n = static_cast<double>(rollouts);
@@ -55,7 +56,7 @@ struct success_tracker {
 
   /// The success rate expected of a prompt. O(1). Throws std::invalid_argument for a prompt out of range.
   double value(std::size_t prompt) const {
-    require(prompt < alpha.size(), "success_tracker: prompt ", prompt, ", but there are ", alpha.size());
+    check(prompt);
     return alpha[prompt] / (alpha[prompt] + beta[prompt]);
   }
 
@@ -71,13 +72,19 @@ struct success_tracker {
   /// calls. Throws std::invalid_argument for a prompt out of range, a scored reward outside [0, 1], or an impossible
   /// drift, with nothing changed. O(1).
   void observe(std::size_t prompt, const verdict& v, double drift = 0.0) {
-    require(prompt < alpha.size(), "success_tracker: prompt ", prompt, ", but there are ", alpha.size());
+    check(prompt);
     const double rho = memory(drift);
     if (!v.scored) return;
     require(v.reward >= 0 && v.reward <= 1, "success_tracker: reward of prompt ", prompt, " is ", v.reward,
             ", expected between 0 and 1");
     alpha[prompt] = rho * alpha[prompt] + v.reward;
     beta[prompt] = rho * beta[prompt] + 1 - v.reward;
+  }
+
+ private:
+  void check(std::size_t prompt) const {
+    require(alpha.size() == beta.size(), "success_tracker: ", alpha.size(), " alpha for ", beta.size(), " beta");
+    require(prompt < alpha.size(), "success_tracker: prompt ", prompt, ", but there are ", alpha.size());
   }
 };
 

@@ -22,8 +22,9 @@ Real select(bool condition, Real then, Real otherwise) {
 /// is a normal number; above 88.38 the result is infinity, a little before float overflows. NaN stays NaN.
 /// Method: x = n ln 2 + r, |r| <= ln 2 / 2, the Cephes polynomial for e^r, n added to the exponent.
 inline float vector_exp(float x) {
+  const bool above = x > 89.f;
   x = detail::select(x < -87.3f, -87.3f, x);
-  x = detail::select(x > 89.f, 89.f, x);  // n = 128, whose exponent is infinity's
+  x = detail::select(above, 89.f, x);  // n = 128, whose exponent is infinity's
   const float shifted = x * 1.44269504088896341f + 12582912.f;  // 1.5 * 2^23 rounds to the nearest integer
   const float n = shifted - 12582912.f;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -40,8 +41,9 @@ inline float vector_exp(float x) {
 /// e^x with relative error below 4e-16 for x in [-708, 709]; arguments below are clamped to that range, above 709.44
 /// the result is infinity. NaN stays NaN. Method: as above with the Cephes rational approximation.
 inline double vector_exp(double x) {
+  const bool above = x > 710.;
   x = detail::select(x < -708., -708., x);
-  x = detail::select(x > 710., 710., x);  // n = 1024, whose exponent is infinity's
+  x = detail::select(above, 710., x);  // n = 1024, whose exponent is infinity's
   const double shifted = x * 1.4426950408889634074 + 6755399441055744.;  // 1.5 * 2^52
   const double n = shifted - 6755399441055744.;
   const double r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;

@@ -155,8 +155,8 @@ inline double majority_at_k(std::span<const std::uint32_t> answers, std::span<co
 
 /// Mean of maj@k over groups, one group per prompt, with an interval clustered by prompt. answers[i] is the answer of
 /// rollout i, compared only inside its group; its value is its reward. Unscored rollouts are left out. Throws
-/// std::invalid_argument when sizes differ, groups do not cover the verdicts, or a group has fewer than k scored
-/// rollouts.
+/// std::invalid_argument when sizes differ, groups do not cover the verdicts, a group has fewer than k scored rollouts,
+/// k is 0, a scored reward is not finite, or confidence is outside (0, 1). The cost of the above once per group.
 inline interval majority_at_k(std::span<const verdict> verdicts, std::span<const std::uint32_t> answers,
                               const groups& g, std::size_t k, vote_tie tie = vote_tie::shared,
                               double confidence = 0.95) {

@@ -31,7 +31,8 @@ inline double pass_at_k(std::size_t n, std::size_t c, std::size_t k) {
 
 /// Mean of pass@k over groups, one group per prompt, with an interval clustered by prompt. Correct means
 /// scored with a reward above `correct_above`; n counts the scored rollouts of the group. Throws
-/// std::invalid_argument when groups do not cover the verdicts or one has fewer than k scored rollouts. O(B).
+/// std::invalid_argument when groups do not cover the verdicts, one has fewer than k scored rollouts, k is 0, or
+/// confidence is outside (0, 1). O(B).
 inline interval pass_at_k(std::span<const verdict> verdicts, const groups& g, std::size_t k,
                           double correct_above = 0.5, double confidence = 0.95) {
   require(g.total() == verdicts.size(), "pass_at_k: groups of ", g.total(), " rollouts for ", verdicts.size(),

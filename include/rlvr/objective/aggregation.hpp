@@ -135,7 +135,7 @@ token_totals totals(const token_batch<Real>& b) {
 /// The weight that every active token of a sequence has: [B]. A sequence without active tokens gets 0, and so does
 /// everything when the denominator counts nothing. Computed in double. O(T), O(B) without mask.
 /// Throws std::invalid_argument for a scale or given value that is not positive and finite, an epsilon negative or not
-/// finite, and when prompts are asked for and the batch has no groups.
+/// finite, a weight that overflows, and when prompts are asked for and the batch has no groups.
 template <class Real>
 std::vector<Real> sequence_weights(const token_batch<Real>& b, const aggregation& a) {
   validate(b, "sequence_weights");
@@ -150,18 +150,22 @@ std::vector<Real> sequence_weights(const token_batch<Real>& b, const aggregation
   const double divisor =
       a.by == denominator::given ? a.value : static_cast<double>(detail::totals_of(b, lengths).of(a.by));
   std::vector<Real> weights(b.size(), Real(0));
-  const auto weight = [&](double n) { return static_cast<Real>(1 / (n * (divisor * a.scale))); };
+  const auto weigh = [&](std::size_t i, double n) {
+    weights[i] = static_cast<Real>(1 / (n * (divisor * a.scale)));
+    require(is_finite(weights[i]), "sequence_weights: the weight of sequence ", i, " is 1 / ", n * (divisor * a.scale),
+            ", not a finite number");
+  };
   if (a.first == averaged_over::prompt) {
     for (std::size_t g = 0; g + 1 < b.groups.size(); ++g) {
       std::size_t n = 0;
       for (std::size_t i = b.groups[g]; i < b.groups[g + 1]; ++i) n += lengths[i];
       for (std::size_t i = b.groups[g]; i < b.groups[g + 1]; ++i)
-        if (lengths[i] > 0) weights[i] = weight(static_cast<double>(n));
+        if (lengths[i] > 0) weigh(i, static_cast<double>(n));
     }
   } else {
     for (std::size_t i = 0; i < b.size(); ++i)
       if (lengths[i] > 0)
-        weights[i] = weight(a.first == averaged_over::sequence ? static_cast<double>(lengths[i]) + a.epsilon : 1.0);
+        weigh(i, a.first == averaged_over::sequence ? static_cast<double>(lengths[i]) + a.epsilon : 1.0);
   }
   return weights;
 }

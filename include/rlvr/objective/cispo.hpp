@@ -33,10 +33,10 @@ struct cispo {
     const Real least = std::clamp(bottom, floor, ceiling), most = std::clamp(top, floor, ceiling);
     const auto kernel = [=](Real a, Real now, Real old) {
       const Real r = vector_exp(now - old), raised = detail::select(r < least, least, r);
-      const bool out = (r > top) | (r < bottom);
-      branch code = out ? branch::saturated : branch::active;
-      code = r < floor ? branch::clipped_low : code;
-      code = r > ceiling ? branch::clipped_high : code;
+      const auto code = detail::wide_branch<Real>(branch::active)
+                            .or_if((r > top) | (r < bottom), branch::saturated)
+                            .or_if(r < floor, branch::clipped_low)
+                            .or_if(r > ceiling, branch::clipped_high);
       return detail::token_value<Real>{a * detail::select(raised > most, most, raised), code};
     };
     detail::each_token<detail::combine::assign>("cispo", b, detail::advantage_use::needed, weights, coefficients,
@@ -64,8 +64,8 @@ struct masked_ratio {
                                                                                                     Real old) {
       const Real r = vector_exp(now - old);
       const bool up = r >= ceiling, down = r <= floor, drop = up | down;
-      branch code = down ? branch::clipped_low : branch::active;
-      code = up ? branch::clipped_high : code;
+      const auto code =
+          detail::wide_branch<Real>(branch::active).or_if(down, branch::clipped_low).or_if(up, branch::clipped_high);
       return detail::token_value<Real>{a * detail::select(drop, Real(0), r), code};
     };
     detail::each_token<detail::combine::assign>("masked_ratio", b, detail::advantage_use::needed, weights, coefficients,

@@ -2,6 +2,7 @@
 /// Contrastive policy gradient.
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include <rlvr/objective/preference.hpp>
@@ -15,14 +16,16 @@ namespace rlvr {
 ///     kappa = weight (R_i - mean of the others' R)  on the active tokens of sequence i
 ///
 /// For K = 2: R_i - R_j, the paper's pairwise form. No importance weights: the minimum is the regularised optimum
-/// wherever the sequences come from. A group of one gets 0. weight = 1 / B is the mean over sequences.
-/// Throws std::invalid_argument for arrays missing or not finite, beta not positive. O(T).
+/// wherever the sequences come from. weight = 1 / B is the mean over sequences. Branches: active; unpaired in a group
+/// of one, whose coefficients are 0. Throws std::invalid_argument for arrays missing or not finite, coefficients that
+/// overflow, beta not positive. O(T).
 /// Source: Flet-Berliac et al. 2024, arXiv 2406.19185; the loss is derived from its gradient.
 struct contrastive_policy_gradient {
   double beta = 0.1;
 
   template <class Real>
-  void operator()(const token_batch<Real>& b, double weight, coefficients_of<Real> coefficients) const {
+  void operator()(const token_batch<Real>& b, double weight, coefficients_of<Real> coefficients,
+                  std::span<branch> branches = {}) const {
     const char* who = "contrastive_policy_gradient";
     require(beta > 0 && is_finite(beta), who, ": beta is ", beta);
     require(is_finite(weight), who, ": weight is ", weight);
@@ -30,22 +33,19 @@ struct contrastive_policy_gradient {
     require(b.size() == 0 || (!b.groups.empty() && !b.advantages.empty()), who, ": groups or advantages is not given");
     for (std::size_t i = 0; i < b.advantages.size(); ++i)
       require(is_finite(b.advantages[i]), who, ": advantage ", i, " is ", b.advantages[i]);
-    const std::vector<double> scores = detail::sequence_scores(who, b, sequence_score::sum, coefficients);
-    std::vector<double> slopes(b.size());
+    std::vector<double> gains = detail::sequence_scores(who, b, sequence_score::sum, coefficients, branches);
+    for (std::size_t i = 0; i < b.size(); ++i) gains[i] = static_cast<double>(b.advantages[i]) - beta * gains[i];
+    std::vector<detail::sequence_slope> slopes(b.size(), {0, branch::unpaired});
     for (std::size_t g = 0; g + 1 < b.groups.size(); ++g) {
       const std::size_t first = b.groups[g], last = b.groups[g + 1];
       if (last - first < 2) continue;
       const double k = static_cast<double>(last - first);
       double mean = 0;
+      for (std::size_t i = first; i < last; ++i) mean += gains[i] / k;
       for (std::size_t i = first; i < last; ++i)
-        mean += (slopes[i] = static_cast<double>(b.advantages[i]) - beta * scores[i]) / k;
-      for (std::size_t i = first; i < last; ++i) {
-        slopes[i] = weight * (k / (k - 1)) * (slopes[i] - mean);
-        require(is_finite(slopes[i]) && is_finite(static_cast<Real>(slopes[i])), who, ": the slope of sequence ", i,
-                " is ", slopes[i]);
-      }
+        slopes[i] = {weight * (k / (k - 1)) * (gains[i] - mean), branch::active};
     }
-    detail::spread<Real>(b, sequence_score::sum, slopes, coefficients);
+    detail::spread<Real>(who, b, sequence_score::sum, slopes, coefficients, branches);
   }
 };
 

@@ -2,9 +2,10 @@
 /// Divergence proximal policy optimisation: trust regions in probability instead of in the ratio.
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
 #include <rlvr/core/exponential.hpp>
+#include <rlvr/core/logarithm.hpp>
 #include <rlvr/objective/objective.hpp>
 
 namespace rlvr {
@@ -20,9 +21,8 @@ enum class binary_divergence { total_variation, kl };
 ///     d = |p - q|,  or  q log(q/p) + (1 - q) log((1 - q + 1e-8) / (1 - p + 1e-8))
 ///
 /// Branches: clipped_high, clipped_low (M = 0), active (also where a clamp holds). verl computes min(r, 3): it asks for
-/// clip_ratio_c with default 20, but that field is 3. The KL form calls std::log per token and is slower than the
-/// others. Throws std::invalid_argument for low, high or cap negative or NaN, log_ratio_limit not positive. Source:
-/// Qi et al. 2026, arXiv 2602.04879; verl dppo_tv, dppo_kl.
+/// clip_ratio_c with default 20, but that field is 3. Throws std::invalid_argument for low, high or cap negative or
+/// NaN, log_ratio_limit not positive. Source: Qi et al. 2026, arXiv 2602.04879; verl dppo_tv, dppo_kl.
 struct dppo {
   double low = 0.2;
   double high = 0.2;
@@ -38,27 +38,33 @@ struct dppo {
     require(cap >= 0, "dppo: cap is ", cap);
     require(log_ratio_limit > 0, "dppo: log_ratio_limit is ", log_ratio_limit);
     const Real limit = static_cast<Real>(log_ratio_limit), bottom = vector_exp(-limit), top = vector_exp(limit);
-    const auto run = [&](const auto& distance) {
+    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    const auto run = [&](const auto& distance) {  // from q to p, with a sign: only one bound matters to an advantage
       const auto kernel = [lower = static_cast<Real>(low), upper = static_cast<Real>(high), bottom,
                            most = std::min(static_cast<Real>(cap), top), distance](Real a, Real now, Real old) {
         const Real r = vector_exp(now - old), above = detail::select(r < bottom, bottom, r);
-        const Real w = detail::select(above > most, most, above);
-        const Real p = vector_exp(now), q = vector_exp(old), d = distance(p, q, now, old);
-        const bool up = (a > 0) & (p > q) & (d > upper), down = (a <= 0) & (p < q) & (d > lower), drop = up | down;
-        branch code = down ? branch::clipped_low : branch::active;
-        code = up ? branch::clipped_high : code;
-        return detail::token_value<Real>{a * detail::select(drop, Real(0), w), code};
+        const Real w = detail::select(above > most, most, above), moved = distance(r, now, old);
+        const Real to = detail::select(a > 0, upper, infinity), from = detail::select(a > 0, -infinity, -lower);
+        const bool up = moved > to, down = moved < from;
+        const auto code =
+            detail::wide_branch<Real>(branch::active).or_if(down, branch::clipped_low).or_if(up, branch::clipped_high);
+        return detail::token_value<Real>{a * detail::select(!up & !down, w, Real(0)), code};
       };
       detail::each_token<detail::combine::assign>("dppo", b, detail::advantage_use::needed, weights, coefficients,
                                                   branches, detail::now_and_old(b),
                                                   [&](std::size_t) { return kernel; });
     };
     if (divergence == binary_divergence::total_variation)
-      run([](Real p, Real q, Real, Real) { return detail::select(p > q, p - q, q - p); });
+      run([](Real r, Real now, Real old) {  // q (r - 1); p itself where r is so large that q is nothing beside it
+        const bool far = now - old > 40;
+        return detail::select(far, Real(1), r - 1) * vector_exp(detail::select(far, now, old));
+      });
     else
-      run([](Real p, Real q, Real now, Real old) {
+      run([](Real, Real now, Real old) {
         constexpr Real tiny = static_cast<Real>(1e-8);
-        return q * (old - now) + (1 - q) * std::log((1 - q + tiny) / (1 - p + tiny));
+        const Real p = vector_exp(now), q = vector_exp(old);
+        const Real d = q * (old - now) + (1 - q) * vector_log((1 - q + tiny) / (1 - p + tiny));
+        return detail::select(now > old, d, -d);
       });
   }
 };

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/exponential.hpp>
 #include <rlvr/objective/branch.hpp>
 #include <rlvr/objective/token_batch.hpp>
 
@@ -26,11 +27,29 @@ struct token_array {
   std::span<const Real> values;
 };
 
+/// The unsigned integer of a value's width.
+template <class Real>
+using bits_of = std::conditional_t<sizeof(Real) == 4, std::uint32_t, std::uint64_t>;
+
+/// A branch as wide as a value: vector code that chooses between bytes and between values at once is slow.
+template <class Real>
+struct wide_branch {
+  bits_of<Real> value;
+
+  constexpr wide_branch(branch b) : value(static_cast<bits_of<Real>>(b)) {}
+  /// This branch, or where the condition holds another.
+  constexpr wide_branch or_if(bool condition, branch other) const {
+    wide_branch out = other;
+    out.value = condition ? out.value : value;
+    return out;
+  }
+};
+
 /// What a kernel says of one token.
 template <class Real>
 struct token_value {
   Real kappa;
-  branch code = branch::active;
+  wide_branch<Real> code = branch::active;
 };
 
 /// What becomes of a value: it is the coefficient, is added to it (penalties), or multiplies it (corrections).
@@ -79,37 +98,37 @@ template <class Real, std::size_t N>
 
 inline constexpr std::size_t block_length = 1024;
 
-/// Values of tokens [begin, begin + n) into `kappa` and, if asked, `codes`. One loop without branches over contiguous
-/// arrays. Adding 0 x makes the value NaN when an input is infinite or NaN, whatever the kernel's comparisons do.
-template <bool Coded, class Real, class Kernel, class... In>
-void fill(std::size_t n, Real* kappa, std::uint8_t* codes, const Real* advantages, const Kernel& kernel,
-          const In*... in) {
+/// Tokens [begin, begin + n) of one sequence: kernel, mask (`keep` has all bits set, or none), weight and combination
+/// in one loop without branches over contiguous arrays. False when a result is not finite. Adding 0 x makes a result
+/// NaN when an input is infinite or NaN, whatever the kernel's comparisons do; magnitudes are compared as integers,
+/// whose maximum is vector code. `advantages` is an array, or the one of all tokens. flatten: a call that is left in
+/// the loop costs a factor of ten.
+template <combine How, bool Coded, class Real, class Advantages, class Kernel, class... In>
+[[gnu::flatten]] bool fill(std::size_t n, Real weight, const bits_of<Real>* keep, Real* out, bits_of<Real>* codes,
+                           Advantages advantages, Kernel kernel, const In*... in) {
+  using bits = bits_of<Real>;
+  bits largest = 0;
   for (std::size_t t = 0; t < n; ++t) {
-    const token_value<Real> v = kernel(advantages[t], in[t]...);
-    Real sum = v.kappa + Real(0) * advantages[t];
-    ((sum += Real(0) * in[t]), ...);
-    kappa[t] = sum;
-    if constexpr (Coded) codes[t] = static_cast<std::uint8_t>(v.code);
+    constexpr bool each = std::is_pointer_v<Advantages>;
+    Real a;
+    if constexpr (each)
+      a = advantages[t];
+    else
+      a = advantages;
+    const token_value<Real> v = kernel(a, in[t]...);
+    Real nothing = 0;
+    if constexpr (each) nothing += Real(0) * a;
+    ((nothing += Real(0) * in[t]), ...);
+    Real value = (v.kappa + nothing) * weight;
+    value = std::bit_cast<Real>(std::bit_cast<bits>(value) & keep[t]);
+    if constexpr (How == combine::add) value += out[t];
+    if constexpr (How == combine::multiply) value *= out[t];
+    out[t] = value;
+    if constexpr (Coded) codes[t] = v.code.value & keep[t];
+    const bits magnitude = std::bit_cast<bits>(value) & (~bits{0} >> 1);
+    largest = magnitude > largest ? magnitude : largest;
   }
-}
-
-/// Weight and mask of a block; false when a result is not finite. The flag is as wide as a value, for vector code.
-template <combine How, class Real>
-bool settle(std::size_t n, Real weight, const std::uint8_t* mask, const Real* kappa, Real* out) {
-  using bits = std::conditional_t<sizeof(Real) == 4, std::uint32_t, std::uint64_t>;
-  constexpr bits exponent = std::bit_cast<bits>(std::numeric_limits<Real>::infinity());
-  bits bad = 0;
-  const auto one = [&](Real value, Real& to) {
-    if constexpr (How == combine::assign) to = value;
-    if constexpr (How == combine::add) to += value;
-    if constexpr (How == combine::multiply) to *= value;
-    bad |= static_cast<bits>((std::bit_cast<bits>(to) & exponent) == exponent);
-  };
-  if (mask == nullptr)
-    for (std::size_t t = 0; t < n; ++t) one(kappa[t] * weight, out[t]);
-  else
-    for (std::size_t t = 0; t < n; ++t) one(mask[t] != 0 ? kappa[t] * weight : Real(0), out[t]);
-  return bad == 0;
+  return largest < std::bit_cast<bits>(std::numeric_limits<Real>::infinity());
 }
 
 /// Runs `kernel_of(i)(advantage, x...)` over the tokens of every sequence i, where x are the arrays' values, and
@@ -121,61 +140,74 @@ template <combine How, class Real, std::size_t N, class KernelOf>
 void each_token(const char* who, const token_batch<Real>& b, advantage_use use,
                 std::type_identity_t<std::span<const Real>> weights, std::type_identity_t<std::span<Real>> out,
                 std::span<branch> codes, const std::array<token_array<Real>, N>& arrays, const KernelOf& kernel_of) {
+  using bits = bits_of<Real>;
   check_arrays(who, b, use, weights, out.size(), codes.size(), arrays);
-  alignas(64) Real kappa[block_length];
-  alignas(64) Real constant[block_length];
-  alignas(64) std::uint8_t code[block_length];
+  alignas(64) bits keep[block_length];
+  alignas(64) bits code[block_length];
+  if (b.mask.empty()) std::fill_n(keep, block_length, ~bits{0});
   const bool per_token = use == advantage_use::needed && b.advantages.empty();
-  const bool from_sequence = use == advantage_use::needed && !per_token;
   for (std::size_t i = 0; i < b.size(); ++i) {
     const std::size_t begin = b.begin(i), end = b.end(i);
     if (begin == end) continue;
     const Real weight = weights.empty() ? Real(1) : weights[i];
+    const Real advantage = use == advantage_use::needed && !per_token ? b.advantages[i] : Real(0);
     const auto kernel = kernel_of(i);
-    if (!per_token)  // a loop over an array of equal advantages becomes vector code where one over a scalar does not
-      std::fill_n(constant, std::min(end - begin, block_length), from_sequence ? b.advantages[i] : Real(0));
     for (std::size_t t = begin; t < end; t += block_length) {
       const std::size_t n = end - t < block_length ? end - t : block_length;
-      const Real* advantages = per_token ? b.token_advantages.data() + t : constant;
-      [&]<std::size_t... I>(std::index_sequence<I...>) {
-        if (codes.empty())
-          fill<false>(n, kappa, code, advantages, kernel, (arrays[I].values.data() + t)...);
-        else
-          fill<true>(n, kappa, code, advantages, kernel, (arrays[I].values.data() + t)...);
+      if (!b.mask.empty()) {
+        const std::uint8_t* mask = b.mask.data() + t;
+        for (std::size_t k = 0; k < n; ++k) keep[k] = bits{0} - static_cast<bits>(mask[k] != 0);
       }
-      (std::make_index_sequence<N>{});
-      const std::uint8_t* mask = b.mask.empty() ? nullptr : b.mask.data() + t;
-      if (!settle<How>(n, weight, mask, kappa, out.data() + t)) {
+      const auto run = [&]<bool Coded, std::size_t... I>(auto advantages, std::index_sequence<I...>) {
+        return fill<How, Coded>(n, weight, keep, out.data() + t, code, advantages, kernel,
+                                (arrays[I].values.data() + t)...);
+      };
+      constexpr auto all = std::make_index_sequence<N>{};
+      const Real* own = b.token_advantages.data() + t;
+      const bool sound = per_token ? (codes.empty() ? run.template operator()<false>(own, all)
+                                                    : run.template operator()<true>(own, all))
+                                   : (codes.empty() ? run.template operator()<false>(advantage, all)
+                                                    : run.template operator()<true>(advantage, all));
+      if (!sound) {
         std::size_t at = t;
         while (is_finite(out[at])) ++at;
         explain(who, b, begin, end, at, arrays);
       }
-      for (std::size_t k = 0; !codes.empty() && k < n; ++k) {
-        const branch value = mask == nullptr || mask[k] != 0 ? static_cast<branch>(code[k]) : branch::masked;
-        if (How != combine::multiply || value != branch::active) codes[t + k] = value;
+      if (codes.empty()) continue;
+      static_assert(static_cast<bits>(branch::masked) == 0, "keep makes it so");
+      branch* to = codes.data() + t;
+      for (std::size_t k = 0; k < n; ++k) {
+        const branch value = static_cast<branch>(code[k]);
+        to[k] = How != combine::multiply || value != branch::active ? value : to[k];
       }
     }
   }
 }
 
-/// Sum over the active tokens of sequence i of f(t), in double, by eight running sums added in a fixed order: the same
-/// bits whatever the instruction set and however the batch is cut. NaN and infinity pass through.
+/// Sum over the active tokens of sequence i of f(t), in double, by 32 running sums added in a fixed order: the same
+/// bits whatever the instruction set and however the batch is cut. f is called at tokens outside the mask too. NaN and
+/// infinity pass through.
 template <class Real, class F>
-double sum_active(const token_batch<Real>& b, std::size_t i, const F& f) {
-  double lane[8] = {};
+[[gnu::flatten]] double sum_active(const token_batch<Real>& b, std::size_t i, const F f) {
+  constexpr std::size_t lanes = 32;
+  double lane[lanes] = {};
   const std::size_t begin = b.begin(i), end = b.end(i);
+  const std::uint8_t* mask = b.mask.data();
+  const auto add = [&](std::size_t t, std::size_t n) {
+    if (mask == nullptr)
+      for (std::size_t k = 0; k < n; ++k) lane[k] += static_cast<double>(f(t + k));
+    else
+      for (std::size_t k = 0; k < n; ++k) {
+        const auto value = f(t + k);
+        lane[k] += static_cast<double>(select(mask[t + k] != 0, value, decltype(f(t))(0)));
+      }
+  };
   std::size_t t = begin;
-  if (b.mask.empty()) {
-    for (; t + 8 <= end; t += 8)
-      for (std::size_t k = 0; k < 8; ++k) lane[k] += static_cast<double>(f(t + k));
-    for (std::size_t k = 0; t < end; ++t, ++k) lane[k] += static_cast<double>(f(t));
-  } else {
-    const std::uint8_t* mask = b.mask.data();
-    for (; t + 8 <= end; t += 8)
-      for (std::size_t k = 0; k < 8; ++k) lane[k] += mask[t + k] != 0 ? static_cast<double>(f(t + k)) : 0.0;
-    for (std::size_t k = 0; t < end; ++t, ++k) lane[k] += mask[t] != 0 ? static_cast<double>(f(t)) : 0.0;
-  }
-  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  for (; t + lanes <= end; t += lanes) add(t, lanes);
+  add(t, end - t);
+  for (std::size_t half = lanes / 2; half > 0; half /= 2)
+    for (std::size_t k = 0; k < half; ++k) lane[k] += lane[k + half];
+  return lane[0];
 }
 
 /// Active tokens of sequence i.

@@ -20,7 +20,7 @@ namespace rlvr {
 /// Spread the result over the steps' tokens as token_advantages of any objective.
 /// step_entropies: [S]; trajectories: [B+1], the steps of trajectory i are [trajectories[i], trajectories[i+1]);
 /// advantages: [B]. Returns [S]. Throws std::invalid_argument for sizes that differ, values that are not finite,
-/// epsilon not positive. A trajectory without steps is allowed. O(S). In double.
+/// epsilon not positive, and for what overflows. A trajectory without steps is allowed. O(S). In double.
 /// Source: Wang et al. 2025, arXiv 2509.09265; epsilon in g as in ARLArena's port, its k = k_future = 1, zeta 0.05.
 struct empg {
   double k = 1;
@@ -60,7 +60,10 @@ struct empg {
         if (s + 1 < trajectories[i + 1]) out[s] += zeta * std::exp(-k_future * scaled(s + 1));
         total += out[s];
       }
-    for (double& a : out) a -= total / static_cast<double>(steps);
+    for (std::size_t s = 0; s < steps; ++s) {
+      out[s] -= total / static_cast<double>(steps);
+      require(is_finite(out[s]), "empg: the advantage of step ", s, " is ", out[s], ", not a finite number");
+    }
     return out;
   }
 };

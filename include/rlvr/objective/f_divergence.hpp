@@ -43,10 +43,11 @@ inline double f_prime(f_divergence f, double t) {
 ///
 /// whose mean over y ~ q is the gradient of -D_f(pi || p). target_i = log p(y_i), the target's log-probability, its
 /// normaliser included. The baseline is any number that does not depend on the sample (the authors': the mean of -f'
-/// over the last 1024 samples). weight = 1 / B is the mean. Sequences that overflow are an error that names them:
-/// max_log_ratio clamps log(pi / q) from above (infinite: no clamp).
-/// Throws std::invalid_argument for arrays missing or not finite, targets not B or not finite. O(T).
-/// Source: Go et al. 2023, arXiv 2302.08215, theorem 1 and table 1; naver/disco.
+/// over the last 1024 samples). weight = 1 / B is the mean. max_log_ratio clamps log(pi / q) from above (infinite: no
+/// clamp): pi / q is then a constant, the rest of kappa as it was. Branches: active; saturated where that clamp holds.
+/// Throws std::invalid_argument for arrays missing or not finite, targets not B or not finite, and for a sequence whose
+/// pi / q, f' or coefficient overflows, which it names. O(T).
+/// Source: Go et al. 2023, arXiv 2302.08215, theorem 1; f' as in naver/disco.
 struct f_dpg {
   f_divergence divergence = f_divergence::forward_kl;
   double baseline = 0;
@@ -54,27 +55,26 @@ struct f_dpg {
 
   template <class Real>
   void operator()(const token_batch<Real>& b, std::span<const double> targets, double weight,
-                  coefficients_of<Real> coefficients) const {
+                  coefficients_of<Real> coefficients, std::span<branch> branches = {}) const {
     require(is_finite(baseline), "f_dpg: baseline is ", baseline);
     require(max_log_ratio == max_log_ratio, "f_dpg: max_log_ratio is ", max_log_ratio);
     require(is_finite(weight), "f_dpg: weight is ", weight);
     require(targets.size() == b.size(), "f_dpg: ", targets.size(), " targets for ", b.size(), " sequences");
     detail::each_token<detail::combine::assign>(
-        "f_dpg", b, detail::advantage_use::unused, {}, coefficients, {},
+        "f_dpg", b, detail::advantage_use::unused, {}, coefficients, branches,
         std::array<detail::token_array<Real>, 2>{
             {{"log_probs", b.log_probs}, {"sampled_log_probs", b.sampled_log_probs}}},
         [](std::size_t) { return [](Real, Real, Real) { return detail::token_value<Real>{Real(0)}; }; });
-    std::vector<double> slopes(b.size());
+    std::vector<detail::sequence_slope> slopes(b.size());
     for (std::size_t i = 0; i < b.size(); ++i) {
       require(is_finite(targets[i]), "f_dpg: target ", i, " is ", targets[i]);
       const double now = detail::sum_active(b, i, [&](std::size_t t) { return b.log_probs[t]; });
       const double sampled = detail::sum_active(b, i, [&](std::size_t t) { return b.sampled_log_probs[t]; });
       const double ratio = std::exp(std::min(now - sampled, max_log_ratio));
-      slopes[i] = weight * ratio * (-f_prime(divergence, now - targets[i]) - baseline);
-      require(is_finite(slopes[i]) && is_finite(static_cast<Real>(slopes[i])), "f_dpg: the slope of sequence ", i,
-              " is ", slopes[i]);
+      slopes[i] = {weight * ratio * (-f_prime(divergence, now - targets[i]) - baseline),
+                   now - sampled > max_log_ratio ? branch::saturated : branch::active};
     }
-    detail::spread<Real>(b, sequence_score::sum, slopes, coefficients);
+    detail::spread<Real>("f_dpg", b, sequence_score::sum, slopes, coefficients, branches);
   }
 };
 

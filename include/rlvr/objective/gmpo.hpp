@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include <rlvr/core/exponential.hpp>
 #include <rlvr/objective/objective.hpp>
@@ -36,23 +37,31 @@ struct gmpo {
         "gmpo", b, detail::advantage_use::needed, weights, coefficients, branches, detail::now_and_old(b),
         [&](std::size_t i) {
           const double length = static_cast<double>(detail::active_length(b, i)), n = length + epsilon;
-          const double z = detail::sum_active(b, i, [&](std::size_t t) {
-            const Real a = b.advantages.empty() ? b.token_advantages[t] : b.advantages[i];
-            const Real d = b.log_probs[t] - b.old_log_probs[t];
-            const Real above = d > ceiling ? ceiling : d, below = d < floor ? floor : d;
-            const Real one_sided = a > 0 ? above : below;
-            return a == 0 ? Real(0) : one_sided;
-          });
-          const double a = b.advantages.empty()
-                               ? detail::sum_active(b, i, [&](std::size_t t) { return b.token_advantages[t]; })
-                               : static_cast<double>(b.advantages[i]) * length;
+          const auto clipped = [now = b.log_probs.data(), old = b.old_log_probs.data(), floor, ceiling](Real a,
+                                                                                                        std::size_t t) {
+            constexpr Real infinity = std::numeric_limits<Real>::infinity();
+            const Real d = now[t] - old[t];
+            const Real least = detail::select(a < 0, floor, detail::select(a > 0, -infinity, Real(0)));
+            const Real most = detail::select(a > 0, ceiling, detail::select(a < 0, infinity, Real(0)));
+            const Real raised = detail::select(d < least, least, d);
+            return detail::select(raised > most, most, raised);
+          };
+          const Real* each = b.token_advantages.data();
+          const Real own = b.advantages.empty() ? Real(0) : b.advantages[i];
+          const double z =
+              b.advantages.empty()
+                  ? detail::sum_active(b, i, [clipped, each](std::size_t t) { return clipped(each[t], t); })
+                  : detail::sum_active(b, i, [clipped, own](std::size_t t) { return clipped(own, t); });
+          const double a = b.advantages.empty() ? detail::sum_active(b, i, [each](std::size_t t) { return each[t]; })
+                                                : static_cast<double>(own) * length;
           // d z_t / d log pi is 1 / (length + epsilon); weights divide by the length.
           const Real kappa = length == 0 ? Real(0) : static_cast<Real>(a / n * std::exp(z / n) * (length / n));
-          return [kappa, floor, ceiling](Real own, Real now, Real old) {
+          return [kappa, floor, ceiling](Real a, Real now, Real old) {
             const Real d = now - old;
-            const bool up = (own > 0) & (d > ceiling), down = (own < 0) & (d < floor), none = own == 0;
-            branch code = down ? branch::clipped_low : branch::active;
-            code = up ? branch::clipped_high : code;
+            const bool up = (a > 0) & (d > ceiling), down = (a < 0) & (d < floor), none = a == 0;
+            const auto code = detail::wide_branch<Real>(branch::active)
+                                  .or_if(down, branch::clipped_low)
+                                  .or_if(up, branch::clipped_high);
             const bool drop = up | down | none;
             return detail::token_value<Real>{detail::select(drop, Real(0), kappa), code};
           };

@@ -72,9 +72,10 @@ struct gspo {
           }
           return [slope, out, low_side, high_side, shared, mean](Real a, Real, Real) {
             const bool up = (a > 0) & high_side, down = (a < 0) & low_side;
-            branch code = out ? branch::saturated : branch::active;
-            code = down ? branch::clipped_low : code;
-            code = up ? branch::clipped_high : code;
+            const auto code = detail::wide_branch<Real>(branch::active)
+                                  .or_if(out, branch::saturated)
+                                  .or_if(down, branch::clipped_low)
+                                  .or_if(up, branch::clipped_high);
             const bool drop = ((up | down) & !shared) | out;
             return detail::token_value<Real>{(shared ? mean : a) * detail::select(drop, Real(0), slope), code};
           };

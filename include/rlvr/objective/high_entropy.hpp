@@ -51,7 +51,8 @@ struct high_entropy_only {
     require(is_finite(threshold), "high_entropy_only: threshold is ", threshold);
     const auto kernel = [least = threshold](Real, Real h) {
       const bool drop = static_cast<double>(h) < least;
-      return detail::token_value<Real>{drop ? Real(0) : Real(1), drop ? branch::rejected : branch::active};
+      return detail::token_value<Real>{drop ? Real(0) : Real(1),
+                                       detail::wide_branch<Real>(branch::active).or_if(drop, branch::rejected)};
     };
     detail::each_token<detail::combine::multiply>(
         "high_entropy_only", b, detail::advantage_use::unused, {}, coefficients, branches,

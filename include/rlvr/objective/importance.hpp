@@ -70,7 +70,8 @@ struct importance_correction {
             const Real inside = detail::select(how == importance_bound::zero, v, Real(1));
             const Real masked = detail::select(outside, Real(0), inside);
             const Real factor = detail::select(how == importance_bound::truncate, truncated, masked);
-            return detail::token_value<Real>{factor, factor == 0 ? branch::rejected : branch::active};
+            const detail::wide_branch<Real> code = branch::active;
+            return detail::token_value<Real>{factor, code.or_if(factor == 0, branch::rejected)};
           };
         });
   }
@@ -99,7 +100,9 @@ struct off_policy_mask {
           const bool far = left / static_cast<double>(n) > threshold;
           return [far](Real a, Real, Real) {
             const bool drop = (a < 0) & far;
-            return detail::token_value<Real>{drop ? Real(0) : Real(1), drop ? branch::rejected : branch::active};
+            const detail::wide_branch<Real> code = branch::active;
+            return detail::token_value<Real>{detail::select(drop, Real(0), Real(1)),
+                                             code.or_if(drop, branch::rejected)};
           };
         });
   }

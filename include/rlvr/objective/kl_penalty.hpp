@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <limits>
+#include <span>
 
 #include <rlvr/core/exponential.hpp>
 #include <rlvr/objective/objective.hpp>
@@ -38,14 +39,19 @@ struct kl_kernel {
     return clamp(v, output_limit);
   }
 
-  Real slope(Real q) const {
+  /// Whether no clamp holds.
+  bool within(Real q) const {
     const Real x = clamp(q, input_limit), v = plain(x);
-    const bool out = (x != q) | (v > output_limit) | (v < -output_limit);
+    return (x == q) & (v <= output_limit) & (v >= -output_limit);
+  }
+
+  Real slope(Real q) const {
+    const Real x = clamp(q, input_limit);
     Real slope = 1;
-    if constexpr (Estimator == kl_estimator::absolute) slope = x > 0 ? Real(1) : x < 0 ? Real(-1) : Real(0);
+    if constexpr (Estimator == kl_estimator::absolute) slope = select(x > 0, Real(1), select(x < 0, Real(-1), Real(0)));
     if constexpr (Estimator == kl_estimator::k2) slope = x;
     if constexpr (Estimator == kl_estimator::k3) slope = 1 - vector_exp(-x);
-    return select(out, Real(0), slope);
+    return select(within(q), slope, Real(0));
   }
 
  private:
@@ -54,7 +60,7 @@ struct kl_kernel {
     return select(above > limit, limit, above);
   }
   static Real plain(Real x) {
-    if constexpr (Estimator == kl_estimator::absolute) return x < 0 ? -x : x;
+    if constexpr (Estimator == kl_estimator::absolute) return select(x < 0, -x, x);
     if constexpr (Estimator == kl_estimator::k2) return x * x / 2;
     if constexpr (Estimator == kl_estimator::k3) return vector_exp(-x) - 1 + x;
     return x;
@@ -90,9 +96,9 @@ void with_kl_kernel(kl_estimator estimator, double input_limit, double output_li
 /// rho v, and where a clamp holds kappa = 0. verl's low_var_kl {20, 10} stops pulling where q < -2.61, just where the
 /// policy has fallen furthest. OpenRLHF clamps k1, k2, k3 to 10; TRL has no clamps; NeMo-RL
 /// has {20, 10} with kl_ratio::one and kl_clamp::weighted. Give reference_log_probs. Call after corrections and entropy
-/// masks, with the same weights as the objective (verl, TRL); branches are not touched. Throws std::invalid_argument
-/// for a coefficient not finite, a limit not positive. O(T). Source: Schulman, "Approximating KL divergence" (2020);
-/// the frameworks as read in August 2026.
+/// masks, with the same weights as the objective (verl, TRL). Its branches are its own, so give it an array of its own:
+/// active; saturated where a clamp holds. Throws std::invalid_argument for a coefficient not finite, a limit not
+/// positive. O(T). Source: Schulman, "Approximating KL divergence" (2020); the frameworks as read in August 2026.
 struct kl_penalty {
   double coefficient = 0.001;
   kl_estimator estimator = kl_estimator::k3;
@@ -103,7 +109,8 @@ struct kl_penalty {
   kl_clamp clamp = kl_clamp::estimate;
 
   template <class Real>
-  void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients) const {
+  void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients,
+                  std::span<branch> branches = {}) const {
     check();
     const Real scale = static_cast<Real>(-coefficient);
     const bool valued = ratio != kl_ratio::none, own = gradient == kl_gradient::itself;
@@ -112,11 +119,19 @@ struct kl_penalty {
     const Real weighted_limit = static_cast<Real>(clamp == kl_clamp::weighted ? output_limit : infinity);
     const Real silent_limit = static_cast<Real>(clamp == kl_clamp::weighted ? input_limit : infinity);
     detail::with_kl_kernel<Real>(estimator, input_limit, estimate_limit, [&](const auto& k) {
+      const auto saturated_unless = [](bool free) {
+        return detail::wide_branch<Real>(branch::saturated).or_if(free, branch::active);
+      };
       const auto term = [=](Real q, Real rho) {
-        const Real v = k.value(q), size = rho * (v < 0 ? -v : v);
+        const Real v = k.value(q), size = rho * detail::select(v < 0, -v, v);
         const Real slope = detail::select(valued, v, Real(0)) + detail::select(own, k.slope(q), q);
-        const bool silent = (size > weighted_limit) | (q > silent_limit) | (q < -silent_limit);
-        return detail::token_value<Real>{scale * detail::select(silent, Real(0), rho * slope)};
+        const bool heard = (size <= weighted_limit) & (q <= silent_limit) & (q >= -silent_limit);
+        return detail::token_value<Real>{scale * detail::select(heard, rho * slope, Real(0)),
+                                         saturated_unless(heard & k.within(q))};
+      };
+      const auto slope = [=](Real, Real now, Real reference) {
+        const Real q = now - reference;
+        return detail::token_value<Real>{scale * detail::select(own, k.slope(q), q), saturated_unless(k.within(q))};
       };
       const auto plain = [=](Real, Real now, Real reference) { return term(now - reference, Real(1)); };
       const auto weighted = [=](Real, Real now, Real reference, Real denominator) {
@@ -124,13 +139,15 @@ struct kl_penalty {
       };
       const detail::token_array<Real> now{"log_probs", b.log_probs},
           reference{"reference_log_probs", b.reference_log_probs};
-      if (ratio == kl_ratio::none || ratio == kl_ratio::one)
-        run("kl_penalty", b, weights, coefficients, std::array{now, reference}, plain);
+      if (ratio == kl_ratio::none && clamp == kl_clamp::estimate)
+        run("kl_penalty", b, weights, coefficients, branches, std::array{now, reference}, slope);
+      else if (ratio == kl_ratio::none || ratio == kl_ratio::one)
+        run("kl_penalty", b, weights, coefficients, branches, std::array{now, reference}, plain);
       else if (ratio == kl_ratio::old)
-        run("kl_penalty", b, weights, coefficients,
+        run("kl_penalty", b, weights, coefficients, branches,
             std::array{now, reference, detail::token_array<Real>{"old_log_probs", b.old_log_probs}}, weighted);
       else
-        run("kl_penalty", b, weights, coefficients,
+        run("kl_penalty", b, weights, coefficients, branches,
             std::array{now, reference, detail::token_array<Real>{"sampled_log_probs", b.sampled_log_probs}}, weighted);
     });
   }
@@ -142,7 +159,7 @@ struct kl_penalty {
     check();
     const Real scale = static_cast<Real>(-coefficient);
     detail::with_kl_kernel<Real>(estimator, input_limit, output_limit, [&](const auto& k) {
-      run("kl_penalty::add_to_rewards", b, {}, token_rewards,
+      run("kl_penalty::add_to_rewards", b, {}, token_rewards, {},
           std::array{detail::token_array<Real>{"old_log_probs", b.old_log_probs},
                      detail::token_array<Real>{"reference_log_probs", b.reference_log_probs}},
           [=](Real, Real old, Real reference) { return detail::token_value<Real>{scale * k.value(old - reference)}; });
@@ -157,8 +174,9 @@ struct kl_penalty {
   }
   template <class Real, std::size_t N, class Kernel>
   static void run(const char* who, const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> out,
-                  const std::array<detail::token_array<Real>, N>& arrays, const Kernel& kernel) {
-    detail::each_token<detail::combine::add>(who, b, detail::advantage_use::unused, weights, out, {}, arrays,
+                  std::span<branch> branches, const std::array<detail::token_array<Real>, N>& arrays,
+                  const Kernel& kernel) {
+    detail::each_token<detail::combine::add>(who, b, detail::advantage_use::unused, weights, out, branches, arrays,
                                              [&](std::size_t) { return kernel; });
   }
 };

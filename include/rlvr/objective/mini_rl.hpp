@@ -31,8 +31,8 @@ struct mini_rl {
                          most = static_cast<Real>(cap)](Real a, Real now, Real old, Real sampled) {
       const Real r = vector_exp(now - old), v = vector_exp(now - sampled), w = v > most ? most : v;
       const bool up = (a > 0) & (r > ceiling), down = (a < 0) & (r < floor), drop = up | down;
-      branch code = down ? branch::clipped_low : branch::active;
-      code = up ? branch::clipped_high : code;
+      const auto code =
+          detail::wide_branch<Real>(branch::active).or_if(down, branch::clipped_low).or_if(up, branch::clipped_high);
       return detail::token_value<Real>{a * detail::select(drop, Real(0), w), code};
     };
     detail::each_token<detail::combine::assign>(

@@ -47,17 +47,17 @@ struct ppo_clip {
         [=, gain_to = std::min(ceiling, top), loss_from = std::max(floor, bottom), loss_to = std::min(cap, top),
          at_cap = at_dual == tie::half && cap <= top ? Real(0.5) : Real(1)](Real a, Real now, Real old) {
           const Real r = vector_exp(now - old);
-          const bool gain = a > 0;
+          const bool gain = a > 0, loss = a < 0;
           const Real from = detail::select(gain, bottom, loss_from), to = detail::select(gain, gain_to, loss_to);
-          const bool drop = (r < from) | (r > to), tied = (r == to) & !gain;
-          const Real share = detail::select(tied, at_cap, Real(1));
-          const bool out = (r > top) | (r < bottom);
-          branch code = out ? branch::saturated : branch::active;
-          const bool over = (a < 0) & (r > cap), down = (a < 0) & (r < floor), up = gain & (r > ceiling);
-          code = over ? branch::dual : code;
-          code = down ? branch::clipped_low : code;
-          code = up ? branch::clipped_high : code;
-          return detail::token_value<Real>{a * detail::select(drop, Real(0), r * share), code};
+          const Real at_to = detail::select(gain, Real(1), at_cap);
+          const bool open = (r >= from) & (r <= to);
+          const Real share = detail::select(r == to, at_to, Real(1));
+          const auto code = detail::wide_branch<Real>(branch::active)
+                                .or_if((r > top) | (r < bottom), branch::saturated)
+                                .or_if(loss & (r > cap), branch::dual)
+                                .or_if(loss & (r < floor), branch::clipped_low)
+                                .or_if(gain & (r > ceiling), branch::clipped_high);
+          return detail::token_value<Real>{a * detail::select(open, r * share, Real(0)), code};
         };
     detail::each_token<detail::combine::assign>("ppo_clip", b, detail::advantage_use::needed, weights, coefficients,
                                                 branches, detail::now_and_old(b), [&](std::size_t) { return kernel; });

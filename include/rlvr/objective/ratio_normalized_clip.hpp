@@ -34,8 +34,8 @@ struct ratio_normalized_clip {
                          factor = static_cast<Real>(scale / step)](Real a, Real now, Real old) {
       const Real r = vector_exp(s * (now - old));
       const bool up = (a > 0) & (r > ceiling), down = (a < 0) & (r < floor), drop = up | down;
-      branch code = down ? branch::clipped_low : branch::active;
-      code = up ? branch::clipped_high : code;
+      const auto code =
+          detail::wide_branch<Real>(branch::active).or_if(down, branch::clipped_low).or_if(up, branch::clipped_high);
       return detail::token_value<Real>{a * detail::select(drop, Real(0), r) * factor, code};
     };
     detail::each_token<detail::combine::assign>("ratio_normalized_clip", b, detail::advantage_use::needed, weights,

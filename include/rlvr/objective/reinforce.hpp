@@ -18,8 +18,8 @@ namespace rlvr {
 /// kappa, what the objective multiplies grad log pi with, is A_i; `weight` is the aggregation. weight = 1/B
 /// is the mean over rollouts of the sum over tokens, the gradient of the expected reward. It does not depend
 /// on how the batch is cut, so that parts of a batch add up to the whole. Returns T coefficients for [B]
-/// advantages. Throws std::invalid_argument when sizes differ, or the weight or an advantage is not finite.
-/// O(T).
+/// advantages. Throws std::invalid_argument when sizes differ, or the weight, an advantage or their product is not
+/// finite. O(T). Source: REINFORCE (Williams 1992).
 inline std::vector<double> reinforce_coefficients(const rollouts& r, std::span<const double> advantages,
                                                   double weight) {
   require(advantages.size() == r.size(), "reinforce_coefficients: ", advantages.size(), " advantages for ",
@@ -29,7 +29,9 @@ inline std::vector<double> reinforce_coefficients(const rollouts& r, std::span<c
   coefficients.reserve(r.tokens.size());
   for (std::size_t i = 0; i < r.size(); ++i) {
     require(std::isfinite(advantages[i]), "reinforce_coefficients: advantage ", i, " is ", advantages[i]);
-    coefficients.insert(coefficients.end(), r.length(i), weight * advantages[i]);
+    const double c = weight * advantages[i];
+    require(std::isfinite(c), "reinforce_coefficients: the coefficient of rollout ", i, " is ", c);
+    coefficients.insert(coefficients.end(), r.length(i), c);
   }
   return coefficients;
 }

@@ -1,6 +1,9 @@
 #pragma once
 /// Soft adaptive policy optimisation: a smooth gate in the place of clipping.
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <limits>
 
 #include <rlvr/core/exponential.hpp>
@@ -29,18 +32,31 @@ struct sapo {
     require(tau_positive > 0 && tau_positive < infinity, "sapo: tau_positive is ", tau_positive);
     require(tau_negative > 0 && tau_negative < infinity, "sapo: tau_negative is ", tau_negative);
     require(log_ratio_limit > 0, "sapo: log_ratio_limit is ", log_ratio_limit);
+    // Where tau (r - 1) > 80 the gate is below e^-80: nothing, whatever r is.
+    const auto vanishes = [&](double tau) {
+      return static_cast<Real>(std::min(log_ratio_limit, std::log1p(80 / tau)));
+    };
     const auto kernel = [positive = static_cast<Real>(tau_positive), negative = static_cast<Real>(tau_negative),
+                         positive_to = vanishes(tau_positive), negative_to = vanishes(tau_negative),
                          limit = static_cast<Real>(log_ratio_limit)](Real a, Real now, Real old) {
+      const Real tau = detail::select(a > 0, positive, negative), to = detail::select(a > 0, positive_to, negative_to);
       const Real d = now - old, r = vector_exp(d);
-      const Real tau = a > 0 ? positive : negative;
-      const Real x = tau * (r - 1), e = vector_exp(-(x < 0 ? -x : x));  // s (1 - s) = e / (1 + e)^2 is even in x
-      const bool out = (d > limit) | (d < -limit), drop = out | (x > 80);
-      const Real gate = e / ((1 + e) * (1 + e));
-      return detail::token_value<Real>{4 * a * detail::select(drop, Real(0), gate) * detail::select(drop, Real(0), r),
-                                       out ? branch::saturated : branch::active};
+      const Real e = vector_exp(minus_magnitude(tau * (r - 1)));  // s (1 - s) = e / (1 + e)^2 is even in tau (r - 1)
+      const bool open = (d >= -limit) & (d <= to);
+      const detail::wide_branch<Real> code = branch::active;
+      return detail::token_value<Real>{detail::select(open, 4 * a * r * e / ((1 + e) * (1 + e)), Real(0)),
+                                       code.or_if((d > limit) | (d < -limit), branch::saturated)};
     };
     detail::each_token<detail::combine::assign>("sapo", b, detail::advantage_use::needed, weights, coefficients,
                                                 branches, detail::now_and_old(b), [&](std::size_t) { return kernel; });
+  }
+
+ private:
+  /// -|x|.
+  template <class Real>
+  static Real minus_magnitude(Real x) {
+    using bits = detail::bits_of<Real>;
+    return std::bit_cast<Real>(std::bit_cast<bits>(x) | ~(~bits{0} >> 1));
   }
 };
 

@@ -13,11 +13,12 @@
 
 namespace rlvr {
 
-/// STaR: A_i = 1 for scored rollouts with reward > threshold, 0 for the others, so that `reinforce` is the gradient of
+/// STaR: A_i = 1 for scored rollouts with reward > threshold, 0 for the others, so that policy_gradient ascends
 /// their log-likelihood; with all ones it is SFT. To average over the tokens that are imitated and not over all, put
-/// the others outside the mask. [B]. O(B). Throws std::invalid_argument for a scored reward that is NaN.
+/// the others outside the mask. [B]. O(B). Throws std::invalid_argument for a scored reward or a threshold that is NaN.
 /// Source: Zelikman et al. 2022, arXiv 2203.14465.
 inline std::vector<double> imitated(std::span<const verdict> verdicts, double threshold = 0) {
+  require(threshold == threshold, "imitated: threshold is ", threshold);
   std::vector<double> out(verdicts.size());
   for (std::size_t i = 0; i < verdicts.size(); ++i) {
     require(!verdicts[i].scored || verdicts[i].reward == verdicts[i].reward, "imitated: reward ", i, " is ",
@@ -29,7 +30,7 @@ inline std::vector<double> imitated(std::span<const verdict> verdicts, double th
 
 /// Rejection-sampling fine-tuning: as imitated(), but of equal completions of a prompt only the first counts. [B].
 /// O(B log B) comparisons of completions. Throws std::invalid_argument for damaged offsets, verdicts that are missing,
-/// a scored reward that is NaN. Source: Yuan et al. 2023, arXiv 2308.01825.
+/// a scored reward or a threshold that is NaN. Source: Yuan et al. 2023, arXiv 2308.01825.
 inline std::vector<double> imitated_once(const rollouts& r, double threshold = 0) {
   validate_offsets(r);
   require(r.verdicts.size() == r.size(), "imitated_once: ", r.verdicts.size(), " verdicts for ", r.size(), " rollouts");
@@ -52,10 +53,11 @@ inline std::vector<double> imitated_once(const rollouts& r, double threshold = 0
   return out;
 }
 
+/// What a prompt is trained by: a demonstration, or its own rollouts.
 enum class hybrid_phase { imitate, reinforce };
 
 /// HPT's gate: imitate one demonstration (and drop the rollouts) when the share of right rollouts of the prompt is at
-/// most `gate`, reinforce otherwise. Throws std::invalid_argument for a share outside [0, 1] or NaN gate.
+/// most `gate`, reinforce otherwise. O(1). Throws std::invalid_argument for a share outside [0, 1] or NaN gate.
 /// Source: HPT, Lv et al. 2025, arXiv 2509.04419; code: switch_gate 0 (only when none is right), 2/8 for weak models.
 inline hybrid_phase hybrid_gate(double success_share, double gate = 0) {
   require(success_share >= 0 && success_share <= 1, "hybrid_gate: success_share is ", success_share);

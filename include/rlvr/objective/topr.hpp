@@ -34,8 +34,8 @@ struct topr {
     const auto value = [floor = static_cast<Real>(min), ceiling = static_cast<Real>(max)](Real a, Real w) {
       const Real above = detail::select(w < floor, floor, w), clamped = detail::select(above > ceiling, ceiling, above);
       const bool up = (a < 0) & (w > ceiling), down = (a < 0) & (w < floor);
-      branch code = down ? branch::clipped_low : branch::active;
-      code = up ? branch::clipped_high : code;
+      const auto code =
+          detail::wide_branch<Real>(branch::active).or_if(down, branch::clipped_low).or_if(up, branch::clipped_high);
       return detail::token_value<Real>{a * detail::select(a < 0, clamped, Real(1)), code};
     };
     const auto run = [&](const auto& kernel_of) {

@@ -21,7 +21,7 @@ enum class reference_policy { current, old, sampled, one };
 /// Instances: SFT {current} with A = 1; REINFORCE {current}; PPO and GRPO {old, low, high} (ppo_clip); off-policy
 /// REINFORCE {sampled}; offline RL {one}: kappa = pi A. low = high = infinity: always stable.
 /// Branches: clipped_high, clipped_low, active. A ratio that overflows is an error. Throws std::invalid_argument for
-/// low or high negative or NaN. Source: HPT, Lv et al. 2025, arXiv 2509.04419, table 1.
+/// low or high negative or NaN. Source: HPT, Lv et al. 2025, arXiv 2509.04419, equation 6 and table 1.
 struct unified_gradient {
   reference_policy over = reference_policy::current;
   double low = std::numeric_limits<double>::infinity();
@@ -39,8 +39,8 @@ struct unified_gradient {
                          one = over == reference_policy::one](Real a, Real now, Real denominator) {
       const Real r = vector_exp(now - detail::select(one, Real(0), denominator));
       const bool up = (a > 0) & (r > ceiling), down = (a < 0) & (r < floor), drop = up | down;
-      branch code = down ? branch::clipped_low : branch::active;
-      code = up ? branch::clipped_high : code;
+      const auto code =
+          detail::wide_branch<Real>(branch::active).or_if(down, branch::clipped_low).or_if(up, branch::clipped_high);
       return detail::token_value<Real>{a * detail::select(drop, Real(0), r), code};
     };
     detail::each_token<detail::combine::assign>(

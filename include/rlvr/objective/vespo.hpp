@@ -37,10 +37,11 @@ struct vespo {
     detail::each_token<detail::combine::assign>(
         "vespo", b, detail::advantage_use::needed, weights, coefficients, branches, detail::now_and_old(b),
         [&](std::size_t i) {
-          const double moved = detail::sum_active(b, i, [&](std::size_t t) {
-            const Real d = b.log_probs[t] - b.old_log_probs[t], above = d < -20 ? Real(-20) : d;
-            return above > 20 ? Real(20) : above;
-          });
+          const double moved =
+              detail::sum_active(b, i, [now = b.log_probs.data(), old = b.old_log_probs.data()](std::size_t t) {
+                const Real d = now[t] - old[t], raised = detail::select(d < -20, Real(-20), d);
+                return detail::select(raised > 20, Real(20), raised);
+              });
           const double sum = moved + (shifts.empty() ? 0.0 : shifts[i]);
           const double least = std::log(1e-8), log_w = std::min(std::max(sum, least), 20.0), w = std::exp(log_w);
           const auto phi = [&](double k, double lambda) {
@@ -49,7 +50,7 @@ struct vespo {
           const branch code = sum < least || sum > 20 ? branch::saturated : branch::active;
           return [positive = phi(k_positive, lambda_positive), negative = phi(k_negative, lambda_negative), code](
                      Real a, Real, Real) {
-            return detail::token_value<Real>{a * (a >= 0 ? positive : negative), code};
+            return detail::token_value<Real>{a * detail::select(a >= 0, positive, negative), code};
           };
         });
   }

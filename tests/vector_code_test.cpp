@@ -1,0 +1,204 @@
+/// Loops written for vector code against the plain way: the logarithm, groups side by side, the ends of token loops.
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <rlvr/advantage/centred.hpp>
+#include <rlvr/advantage/group_normalized.hpp>
+#include <rlvr/core/logarithm.hpp>
+#include <rlvr/core/random.hpp>
+#include <rlvr/objective/dppo.hpp>
+#include <rlvr/objective/ppo_clip.hpp>
+#include <rlvr/objective/sapo.hpp>
+
+#include "catch.hpp"
+
+using namespace rlvr;
+
+namespace {
+
+/// `count` groups of n rewards, some of them all equal.
+struct equal_groups {
+  std::vector<verdict> verdicts;
+  groups g;
+
+  equal_groups(std::size_t count, std::size_t n) {
+    const random_key key(n);
+    for (std::size_t i = 0; i < count; ++i) {
+      for (std::size_t j = 0; j < n; ++j)
+        verdicts.push_back({.reward = i % 7 == 0 ? 0.1 : static_cast<double>(key.below(9, i * n + j)) / 7});
+      g.offsets.push_back(verdicts.size());
+    }
+  }
+  std::vector<verdict> group(std::size_t i) const {
+    const auto at = [&](std::size_t k) { return verdicts.begin() + static_cast<std::ptrdiff_t>(k); };
+    return {at(g.begin(i)), at(g.end(i))};
+  }
+};
+
+/// The advantages of each group as a batch of its own.
+template <class A>
+std::vector<double> one_by_one(const A& a, const equal_groups& w) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i < w.g.size(); ++i) {
+    groups alone;
+    alone.offsets.push_back(w.g.size(i));
+    for (double x : a(w.group(i), alone)) out.push_back(x);
+  }
+  return out;
+}
+
+template <class A>
+void check_groups_side_by_side(const A& a) {
+  for (const std::size_t n : {1, 2, 3, 8, 17})
+    for (const std::size_t count : {31, 32, 33, 100}) {
+      const equal_groups w(count, n);
+      const std::vector<double> together = a(w.verdicts, w.g), apart = one_by_one(a, w);
+      REQUIRE(together.size() == apart.size());
+      for (std::size_t i = 0; i < apart.size(); ++i) {
+        REQUIRE(std::fabs(together[i] - apart[i]) <= 1e-13 * std::fabs(apart[i]));  // exact zeros stay exact
+        if (n > 1 && i / n % 7 == 0) REQUIRE(together[i] == 0);
+      }
+    }
+}
+
+/// One sequence of `length` tokens.
+struct one_sequence {
+  std::vector<std::size_t> offsets;
+  std::vector<float> advantages{-1.5f}, now, old;
+
+  explicit one_sequence(std::size_t length) : offsets{0, length} {
+    const random_key key(5);
+    for (std::size_t t = 0; t < length; ++t) {
+      now.push_back(-static_cast<float>(key.below(1000, t)) / 300);
+      old.push_back(-static_cast<float>(key.below(1000, t + 100000)) / 300);
+    }
+  }
+  token_batch<float> view() const {
+    token_batch<float> b;
+    b.offsets = offsets;
+    b.advantages = advantages;
+    b.log_probs = now;
+    b.old_log_probs = old;
+    return b;
+  }
+};
+
+/// A token's coefficient and branch do not depend on how many tokens follow: vector code and what is left behind it
+/// compute the same bits.
+template <class O>
+void check_ends(const O& o) {
+  const one_sequence whole(1100);
+  std::vector<float> c(1100);
+  std::vector<branch> codes(1100);
+  o(whole.view(), {}, std::span<float>(c), codes);
+  for (const std::size_t length : {1, 2, 3, 7, 15, 17, 63, 65, 1023, 1025}) {
+    const one_sequence part(length);
+    std::vector<float> d(length);
+    std::vector<branch> own(length);
+    o(part.view(), {}, std::span<float>(d), own);
+    REQUIRE(std::equal(d.begin(), d.end(), c.begin()));
+    REQUIRE(std::equal(own.begin(), own.end(), codes.begin()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("vector_log keeps its bounds", "[core]") {
+  double worst = 0;
+  const auto look = [&worst](auto x, auto exact) {
+    const auto found = static_cast<decltype(exact)>(vector_log(x));
+    worst = std::max(
+        worst, exact == 0 ? std::fabs(static_cast<double>(found)) : std::fabs(static_cast<double>(found / exact - 1)));
+  };
+  for (std::uint32_t bits = 0x00800000u; bits < 0x7f800000u; bits += 4001) {
+    const float x = std::bit_cast<float>(bits);
+    look(x, std::log(static_cast<double>(x)));
+  }
+  for (int i = -200000; i <= 200000; ++i) {
+    const float x = 1.f + static_cast<float>(i) * 2e-6f;
+    look(x, std::log(static_cast<double>(x)));
+  }
+  CHECK(worst < 1.2e-7);
+  worst = 0;
+  for (std::uint64_t bits = 0x0010000000000000u; bits < 0x7ff0000000000000u; bits += 0x0000123456789abcu) {
+    const double x = std::bit_cast<double>(bits);
+    look(x, std::log(static_cast<long double>(x)));
+  }
+  for (int i = -200000; i <= 200000; ++i) {
+    const double x = 1. + i * 2.3e-6;
+    look(x, std::log(static_cast<long double>(x)));
+  }
+  CHECK(worst < 4e-16);
+  CHECK(vector_log(1.f) == 0);
+  CHECK(vector_log(1.) == 0);
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float x : {0.f, -1.f, -infinity, infinity, 1e-40f, std::numeric_limits<float>::quiet_NaN()}) {
+    CHECK(std::isnan(vector_log(x)));
+    CHECK(std::isnan(vector_log(x == 1e-40f ? 1e-310 : static_cast<double>(x))));
+  }
+}
+
+TEST_CASE("groups side by side get what each gets alone", "[advantage]") {
+  check_groups_side_by_side(group_normalized{});
+  check_groups_side_by_side(group_normalized{.ddof = 0, .epsilon = 0});
+  check_groups_side_by_side(group_normalized{.epsilon = 1e-4, .lone = lone_rollout::reward});
+  check_groups_side_by_side(centred{});
+  check_groups_side_by_side(centred{.against = baseline::leave_one_out});
+}
+
+TEST_CASE("a group among many that is not like the others", "[advantage]") {
+  const equal_groups w(64, 4);
+  const std::vector<double> before = group_normalized{}(w.verdicts, w.g);
+  std::vector<verdict> v = w.verdicts;
+  v[5 * 4 + 1].scored = false;
+  v[5 * 4 + 1].reward = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<double> after = group_normalized{}(v, w.g);
+  CHECK(after[5 * 4 + 1] == 0);
+  CHECK(after[5 * 4] != before[5 * 4]);
+  for (std::size_t i = 0; i < v.size(); ++i)
+    if (i / 4 != 5) CHECK(std::fabs(after[i] - before[i]) <= 1e-13 * std::fabs(before[i]));
+  v[50] = {.reward = std::numeric_limits<double>::infinity()};
+  CHECK_THROWS_WITH(group_normalized{}(v, w.g), Catch::Contains("reward 50 is inf"));
+  v[50] = {.reward = 1e300};
+  CHECK_THROWS_WITH(group_normalized{}(v, w.g), Catch::Contains("4 rewards overflow"));
+  // Differences whose squares underflow are still differences.
+  std::vector<verdict> tiny = w.verdicts;
+  for (std::size_t i = 0; i < tiny.size(); ++i) tiny[i].reward = i % 4 == 0 ? 1e-200 : 0.0;
+  for (double x : centred{}(tiny, w.g)) CHECK(x != 0);
+}
+
+TEST_CASE("coefficients do not depend on the tokens behind", "[objective]") {
+  check_ends(ppo_clip{.high = 0.28, .dual = 3});
+  check_ends(sapo{});
+  check_ends(dppo{});
+  check_ends(dppo{.divergence = binary_divergence::kl});
+}
+
+TEST_CASE("dppo far from the sampler", "[objective]") {
+  // q is nothing beside p: the total variation is p, above the bound or not; and p nothing beside q.
+  const std::vector<std::size_t> offsets{0, 4};
+  const std::vector<float> now{-0.1f, -3.f, -100.f, -100.f}, old{-100.f, -100.f, -0.1f, -3.f};
+  for (const float a : {1.f, -1.f}) {
+    const std::vector<float> advantages{a};
+    token_batch<float> b;
+    b.offsets = offsets;
+    b.advantages = advantages;
+    b.log_probs = now;
+    b.old_log_probs = old;
+    std::vector<float> c(4);
+    std::vector<branch> codes(4);
+    dppo{}(b, {}, std::span<float>(c), codes);
+    const branch up = a > 0 ? branch::clipped_high : branch::active;
+    const branch down = a < 0 ? branch::clipped_low : branch::active;
+    CHECK(codes == std::vector<branch>{up, branch::active, down, branch::active});
+    CHECK(c[1] == 20 * a);
+    CHECK((c[0] == 0) == (a > 0));
+    CHECK((c[2] == 0) == (a < 0));
+  }
+}
