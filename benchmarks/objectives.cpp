@@ -1,9 +1,10 @@
 /// Objectives and group normalisation against the memory bandwidth measured in the same run.
 ///
-/// Counters, of the best iteration: `bytes` moved by one call, each array counted once; `bandwidth` those per second;
-/// `of_triad` that over the bandwidth of z = x + 2 y on as many threads and as many tokens, the best of twenty.
-/// `items_per_second` are tokens, for advantages rollouts: one for every four tokens, in groups of eight (those of the
-/// sequences alone would stay in the cache).
+/// Counters, of the best iteration: `bytes` moved by one call, each array counted once, one that is only written twice,
+/// since a store first fetches its line; `bandwidth` those per second; `of_triad` that over the bandwidth of
+/// z = x + 2 y on as many threads and as many tokens, the best of twenty.
+/// `items_per_second` are tokens, for advantages rollouts, in groups of eight: one for every sequence, which stay in the
+/// cache, and under `/many` one for every four tokens, which do not. Advantages come as a new vector.
 /// Options beside Google Benchmark's: --sequences=N --length=L (default 16384 x 1024; 50000 x 1024 needs 2 GB).
 
 #include <benchmark/benchmark.h>
@@ -106,7 +107,7 @@ constexpr auto parallel_for = [](std::size_t n, const auto& f) {
   for (std::size_t k = 0; k < n; ++k) team.emplace_back([&f, k] { f(k); });
 };
 
-/// Bytes per second of z = x + 2 y over the benchmark's arrays: 12 bytes a token, the best of twenty.
+/// Bytes per second of z = x + 2 y over the benchmark's arrays: 16 bytes a token, the best of twenty.
 double triad(std::size_t threads) {
   static std::map<std::size_t, double> known;
   if (known.contains(threads)) return known[threads];
@@ -123,14 +124,18 @@ double triad(std::size_t threads) {
     benchmark::ClobberMemory();
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
-  return known[threads] = 12.0 * static_cast<double>(a.tokens()) / best;
+  return known[threads] = 16.0 * static_cast<double>(a.tokens()) / best;
 }
 
-/// Runs f once per iteration and reports the best of them, as triad does.
+/// Runs f once per iteration and reports the best of them, as triad does. The coefficients are ones before each: those
+/// that corrections multiply again and again would leave the range of numbers.
 template <class F>
 void measure(benchmark::State& state, std::size_t count, double bytes_per_item, F f) {
   double best = 1e9;
   for (auto _ : state) {
+    state.PauseTiming();
+    std::fill(data().coefficients.begin(), data().coefficients.end(), 1.f);
+    state.ResumeTiming();
     const auto begin = std::chrono::steady_clock::now();
     f();
     benchmark::ClobberMemory();
@@ -145,16 +150,17 @@ void measure(benchmark::State& state, std::size_t count, double bytes_per_item, 
 
 enum class extra { nothing, branches, mask };
 
-/// One objective; `reads` is how many float arrays it reads per token. On several threads if it is separable.
+/// One objective; `moves` is how often it reads or writes a float per token. On several threads if it is separable.
 template <class O>
-void add(const std::string& name, const O& o, double reads, extra with = extra::nothing) {
-  const auto run = [o, reads, with](benchmark::State& state) {
+void add(const std::string& name, const O& o, double moves, extra with = extra::nothing) {
+  const double bytes = 4 * moves + (with == extra::branches ? 2 : with == extra::mask ? 1 : 0);
+  const auto run = [o, bytes, with](benchmark::State& state) {
     arrays& a = data();
     token_batch<float> b = a.view();
     if (with == extra::mask) b.mask = a.mask;
     const std::span<branch> branches = with == extra::branches ? std::span<branch>(a.branches) : std::span<branch>{};
     const auto threads = static_cast<std::size_t>(state.range(0));
-    measure(state, a.tokens(), 4 * (reads + 1) + (with == extra::nothing ? 0 : 1), [&] {
+    measure(state, a.tokens(), bytes, [&] {
       if constexpr (separable_objective<O, float>)
         run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads, parallel_for);
       else
@@ -168,14 +174,14 @@ void add(const std::string& name, const O& o, double reads, extra with = extra::
 
 /// One advantage estimator.
 template <class A>
-void add_estimator(const std::string& name, const A& estimator) {
-  const auto run = [estimator](benchmark::State& state) {
-    std::vector<verdict> verdicts(data().tokens() / 4);
+void add_estimator(const std::string& name, const A& estimator, std::size_t rollouts) {
+  const auto run = [estimator, rollouts](benchmark::State& state) {
+    std::vector<verdict> verdicts(rollouts);
     for (std::size_t i = 0; i < verdicts.size(); ++i)
       verdicts[i] = {.reward = static_cast<double>(i % 5 == 0), .scored = true};
     groups g;
     for (std::size_t i = 0; i < verdicts.size();) g.offsets.push_back(i = std::min(i + 8, verdicts.size()));
-    measure(state, verdicts.size(), sizeof(verdict) + sizeof(double) + 1,
+    measure(state, verdicts.size(), sizeof(verdict) + 2 * sizeof(double) + 1,
             [&] { benchmark::DoNotOptimize(estimator(verdicts, g)); });
   };
   benchmark::RegisterBenchmark(name.c_str(), run)->Arg(1)->Unit(benchmark::kMillisecond)->UseRealTime();
@@ -197,26 +203,26 @@ template <class F>
 alone(F) -> alone<F>;
 
 void add_all() {
-  add("policy_gradient", policy_gradient{}, 0);
-  add("ppo_clip", ppo_clip{.high = 0.28, .dual = 3}, 2);
-  add("ppo_clip/branches", ppo_clip{.high = 0.28, .dual = 3}, 2, extra::branches);
-  add("ppo_clip/mask", ppo_clip{.high = 0.28, .dual = 3}, 2, extra::mask);
-  add("cispo", cispo{}, 2);
-  add("sapo", sapo{}, 2);
-  add("dro", dro{}, 2);
-  add("mini_rl", mini_rl{}, 3);
-  add("dppo", dppo{}, 2);
-  add("dppo/kl", dppo{.divergence = binary_divergence::kl}, 2);
-  add("gspo", gspo{}, 2);
-  add("gmpo", gmpo{}, 2);
-  add("topr", topr{}, 2);
-  add("vespo", vespo{}, 2);
-  add("clip_cov", clip_cov{}, 2);
-  add("kl_cov", kl_cov{}, 2);
-  add("importance_correction", alone{importance_correction{}}, 3);
-  add("kl_penalty", alone{kl_penalty{}}, 3);
-  add("entropy_bonus", alone{entropy_bonus{}}, 3);
-  add("high_entropy_only", alone{high_entropy_only{0.5}}, 2);
+  add("policy_gradient", policy_gradient{}, 2);
+  add("ppo_clip", ppo_clip{.high = 0.28, .dual = 3}, 4);
+  add("ppo_clip/branches", ppo_clip{.high = 0.28, .dual = 3}, 4, extra::branches);
+  add("ppo_clip/mask", ppo_clip{.high = 0.28, .dual = 3}, 4, extra::mask);
+  add("cispo", cispo{}, 4);
+  add("sapo", sapo{}, 4);
+  add("dro", dro{}, 4);
+  add("mini_rl", mini_rl{}, 5);
+  add("dppo", dppo{}, 4);
+  add("dppo/kl", dppo{.divergence = binary_divergence::kl}, 4);
+  add("gspo", gspo{}, 4);
+  add("gmpo", gmpo{}, 4);
+  add("topr", topr{}, 4);
+  add("vespo", vespo{}, 4);
+  add("clip_cov", clip_cov{}, 4);
+  add("kl_cov", kl_cov{}, 4);
+  add("importance_correction", alone{importance_correction{}}, 4);
+  add("kl_penalty", alone{kl_penalty{}}, 4);
+  add("entropy_bonus", alone{entropy_bonus{}}, 4);
+  add("high_entropy_only", alone{high_entropy_only{0.5}}, 3);
   benchmark::RegisterBenchmark("entropy_threshold",
                                [](benchmark::State& state) {
                                  const token_batch<float> b = data().view();
@@ -226,8 +232,11 @@ void add_all() {
       ->Arg(1)
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime();
-  add_estimator("group_normalized", group_normalized{});
-  add_estimator("leave_one_out", centred{.against = baseline::leave_one_out});
+  const std::size_t many = sequences * length / 4;
+  add_estimator("group_normalized", group_normalized{}, sequences);
+  add_estimator("group_normalized/many", group_normalized{}, many);
+  add_estimator("leave_one_out", centred{.against = baseline::leave_one_out}, sequences);
+  add_estimator("leave_one_out/many", centred{.against = baseline::leave_one_out}, many);
 }
 
 /// Takes "--name=number" out of the arguments.
