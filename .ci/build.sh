@@ -1,4 +1,4 @@
-# For tests/run.sh and examples/run.sh, which source this file: installs what is missing, and builds.
+# For tests/run.sh, examples/run.sh and examples/dopr.sh, which source this file: installs what is missing, and builds.
 
 # need PACKAGE...: on Debian and Ubuntu, installs those of the packages that are missing.
 need() {
@@ -26,6 +26,14 @@ need() {
   echo "Installing: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# cuda_options ARGUMENT...: the CMake options for a program that gets these arguments: --device cuda needs CUDA.
+cuda_options() {
+  case " $* " in
+    *" --device cuda "* | *" --device=cuda "*) echo -DRLVR_CUDA=ON -DRLVR_REQUIRE_CUDA=ON ;;
+    *) echo -DRLVR_REQUIRE_CUDA=OFF ;;
+  esac
 }
 
 # build TARGET [CMAKE_OPTION...]: builds the target in build/, Release, with Ninja where there is one.

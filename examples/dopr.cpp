@@ -2,213 +2,52 @@
 /// --distinct-prompts: what accuracy a fixed number of rollouts gives when few distinct prompts are used.
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
-#include <limits>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include <rlvr/advantage/group_normalized.hpp>
-#include <rlvr/backend/decoder/model_folder.hpp>
+#include <rlvr/backend/decoder/files.hpp>
 #include <rlvr/backend/decoder/prompts.hpp>
-#include <rlvr/backend/eigen/decoder.hpp>
 #include <rlvr/backend/eigen/thread_pool.hpp>
-#include <rlvr/diagnose/subset_cosine.hpp>
-#include <rlvr/gradient/subset_gradients.hpp>
-#include <rlvr/objective/reinforce.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/select/dopr.hpp>
-#include <rlvr/select/rate_utility.hpp>
 #include <rlvr/tokenizer/folder.hpp>
 #include <rlvr/train/dopr.hpp>
 
 #include "command_line.hpp"
+#include "devices.hpp"
 #include "dopr_pools.hpp"
 #include "dopr_report.hpp"
+#include "dopr_runs.hpp"
 #include "gnuplot.hpp"
 #include "progress.hpp"
 
 namespace {
 
 namespace files = std::filesystem;
+using namespace dopr_runs;
+
+constexpr std::uint64_t tuning_seed = 1000;  // and up: never reported
 
 struct options {
   files::path here = files::path(__FILE__).parent_path();
-  std::string model = here / "models" / "noisy", out, pool = "all";
+  std::string model = here / "models" / "noisy", out, pool = "all", device = "cpu";
   files::path data = here / "data";
   std::size_t rollouts = 12288, seeds = 3, tuning_seeds = 1, pool_size = 256, test_prompts = 512, threads = 2;
   std::vector<double> learning_rates{1e-4, 2e-4, 4e-4, 1e-3}, targets{0.6, 0.7, 0.8};
   double wrong = 0.2;
   bool full = false, distinct = false;
 };
-
-constexpr std::uint32_t group_size = 16;
-constexpr std::size_t look_every = 1024;     // rollouts between two looks at the test prompts
-constexpr std::uint64_t tuning_seed = 1000;  // and up: never reported
-
-// What keeps a single-prompt step safe. Free to choose among the whole pool, a selector returns to the same few prompts
-// until the policy has changed on them and got worse elsewhere, wrong labels or not; among the next 16 of the epoch it
-// can take a prompt once in 256 / 16 steps. The KL of a step bounds what one prompt can do. GRPO's batches need no
-// bound and would be held back by it: on the balanced pool it then took 1.7 times the rollouts to 0.70. Steps of one or
-// 8 prompts are not: without it they came there as fast.
-constexpr std::size_t candidates = 16;  // for each prompt that a selector chooses
-constexpr double step_kl = 0.03;        // nats per sequence
-constexpr double unbounded = std::numeric_limits<double>::infinity();
-
-using judge = std::function<rlvr::verdict(std::size_t, std::span<const rlvr::token>)>;
-using prompt_set = rlvr::prompt_set<judge>;
-
-/// The model and the prompts that every run reads.
-struct workshop {
-  decltype(rlvr::tokenizer::load_model("")) model;
-  rlvr::decoder::prompt_file train, validation, test;
-  std::vector<double> base_rates;  ///< of the training prompts
-
-  rlvr::eigen::decoder<float> policy(std::size_t threads = 1) const {
-    return {model.cfg, model.parameters, {.threads = threads}};
-  }
-  std::string text(std::span<const rlvr::token> completion) const { return model.tokenizer.decode(completion); }
-
-  prompt_set set_of(std::vector<chain::task_prompt> tasks) const {
-    prompt_set out;
-    for (const chain::task_prompt& t : tasks)
-      out.prompts.push_back(model.tokenizer.encode_prompt(rlvr::decoder::chat_template::none, t.prompt));
-    out.verify = [this, tasks = std::move(tasks)](std::size_t i, std::span<const rlvr::token> completion) {
-      return rlvr::verdict{.reward = chain::is_right(tasks[i], text(completion)) ? 1.0 : 0.0};
-    };
-    return out;
-  }
-  prompt_set first(const rlvr::decoder::prompt_file& file, std::size_t count) const {
-    std::vector<chain::task_prompt> tasks;
-    for (std::size_t i = 0; i < std::min(count, file.size()); ++i) tasks.push_back({file.prompts[i], file.answers[i]});
-    return set_of(std::move(tasks));
-  }
-};
-
-const rlvr::sampling_options sampling{.temperature = 1, .max_tokens = chain::longest_completion};
-
-/// Pass rates of the model as it is.
-std::vector<double> pass_rates(rlvr::eigen::decoder<float>& policy, const prompt_set& set, std::uint64_t seed) {
-  const rlvr::random_key key = rlvr::random_key(seed).fold(rlvr::purpose::initialise);
-  return rlvr::evaluate_policy(policy, set.prompts, rlvr::requests_for(set.prompts, group_size), sampling, key,
-                               set.verify)
-      .prompt_values;
-}
-
-/// The gradient's noise scale at the model as it is, in rollouts: what a batch far above it has too many of.
-double noise_scale(rlvr::eigen::decoder<float>& policy, const prompt_set& pool, std::uint64_t seed) {
-  using namespace rlvr;
-  const random_key key = random_key(seed).fold(purpose::initialise).fold(1);
-  rollouts batch = policy.sample(pool.prompts, requests_for(pool.prompts, group_size), sampling, key);
-  verify(pool.verify, batch);
-  const std::vector<double> coefficients =
-      reinforce_coefficients(batch, group_normalized{}(batch.verdicts, groups_of(batch.prompts)), 1.0);
-  subset_gradients<space_t<eigen::decoder<float>>> subsets(policy.space(), {.subsets = 8, .parts = gradient_parts::none});
-  subsets.add(policy, pool.prompts, batch, coefficients, sampling.temperature, [](std::size_t, std::size_t) {});
-  return agreement_of(policy.space(), subsets).noise_scale;
-}
-
-enum class rule { random, volatility, bonus, dopr, thompson, answer_entropy };
-
-struct method {
-  const char* name;
-  rule by;
-  std::size_t step_prompts;
-  double max_step_kl = step_kl;
-};
-
-/// The first is what the others are compared with; DoPR's factor is split at `single`.
-constexpr method methods[] = {{"GRPO, 64 prompts", rule::random, 64, unbounded},
-                              {"random, 8 prompts", rule::random, 8},
-                              {"random, 1 prompt", rule::random, 1},
-                              {"volatility", rule::volatility, 1},
-                              {"bonus", rule::bonus, 1},
-                              {"DoPR", rule::dopr, 1},
-                              {"DoPR, 4 prompts", rule::dopr, 4},
-                              {"Thompson p(1-p)", rule::thompson, 1},
-                              {"answer entropy", rule::answer_entropy, 1}};
-constexpr std::size_t method_count = std::size(methods), single = 2, dopr_method = 5;
-
-/// The entropy at a prompt's last visit; 1 before.
-struct last_entropy {
-  double operator()(const rlvr::visit_belief& b, const rlvr::pool_clock&) const { return b.entropy; }
-};
-
-/// Calls run(selector, explore_steps) with a fresh selector. Random prompts are those of the epochs, as they come.
-/// Volatility has no bonus to make it look at a prompt: it begins with a quarter of the pool at random, and hardly ever
-/// sees the rest.
-template <class Run>
-auto with_selector(rule by, std::size_t pool, Run run) {
-  using namespace rlvr;
-  const moving_reward_tracker rewards(pool);
-  switch (by) {
-    case rule::volatility:
-      return run(make_dopr_selector(rewards, {.bonus = {.scale = 0}}), pool / 4);
-    case rule::bonus:
-      return run(make_dopr_selector(rewards, {.weight = 0}), 0);
-    case rule::dopr:
-      return run(make_dopr_selector(rewards), 0);
-    case rule::thompson:
-      return run(pool_selector<beta_tracker<>, sampled<rate_variance>, draw_top, keep_mixed>(
-                     beta_tracker<>(pool, {.keep = {0.5}, .fade = 0.999})),
-                 0);
-    case rule::answer_entropy:
-      return run(pool_selector<visit_counter, last_entropy, draw_top, keep_mixed>(visit_counter(pool)), 0);
-    case rule::random:
-      break;
-  }
-  return run(make_dopr_selector(rewards), static_cast<std::size_t>(-1));
-}
-
-struct run_result {
-  std::vector<report::look> looks;
-  double kept = 0;  ///< share of the groups that could teach anything
-};
-
-/// One run of a method from the base model.
-run_result train(const workshop& shop, const method& m, const prompt_set& pool,
-                 const std::vector<chain::task_prompt>& tasks, const prompt_set& held_out, std::size_t rollouts,
-                 double learning_rate, std::uint64_t seed) {
-  auto policy = shop.policy();
-  rlvr::adamw optimizer(policy.space(), {.learning_rate = learning_rate, .weight_decay = 0});
-  rlvr::dopr_options o;
-  o.step_prompts = m.step_prompts;
-  o.group_size = group_size;
-  o.steps = rollouts / (m.step_prompts * group_size);
-  o.candidates = std::min(candidates * m.step_prompts, pool.prompts.size());
-  o.max_step_kl = m.max_step_kl;
-  o.evaluate_every = std::max<std::size_t>(1, look_every / (m.step_prompts * group_size));
-  o.sampling = sampling;
-  o.seed = seed;
-  // Answers as the prompt's grading tells them apart.
-  const auto entropy = [&](const rlvr::rollouts& r, std::size_t begin, std::size_t end) {
-    std::vector<std::string> answers;
-    for (std::size_t i = begin; i < end; ++i)
-      answers.push_back(chain::graded_answer(tasks[r.prompts[begin]], shop.text(r.completion(i))));
-    return rlvr::normalized_entropy(std::move(answers));
-  };
-  run_result out;
-  const auto record = [&](const rlvr::dopr_step& s) {
-    if (s.held_out) out.looks.push_back({static_cast<double>(s.rollouts), s.held_out->mean});
-  };
-  const rlvr::dopr_result result = with_selector(m.by, pool.prompts.size(), [&](auto selector, std::size_t explore) {
-    o.explore_steps = explore;
-    return rlvr::dopr(policy, pool, held_out, selector, rlvr::group_normalized{}, optimizer, o, record, entropy);
-  });
-  out.looks.push_back({static_cast<double>(result.rollouts), result.held_out->moved.mean});
-  out.kept = 1 - static_cast<double>(result.rejected) / static_cast<double>(result.visits);
-  return out;
-}
 
 /// Runs job(i) for all i on so many threads, and shows how far they are.
 void in_parallel(const char* what, std::size_t count, std::size_t threads,
@@ -256,7 +95,8 @@ report::method_result summarise(const method& m, double rate, std::span<const ru
   return out;
 }
 
-report::pool_result compare_on(const workshop& shop, const options& o, chain::pool_kind kind) {
+template <class Device>
+report::pool_result compare_on(const workshop<Device>& shop, const options& o, chain::pool_kind kind) {
   // A pool per seed: its prompts are part of what varies.
   const std::size_t seeds = o.seeds + o.tuning_seeds;
   const auto seed_of = [&](std::size_t s) { return s < o.seeds ? s + 1 : tuning_seed + s - o.seeds; };
@@ -320,7 +160,8 @@ report::pool_result compare_on(const workshop& shop, const options& o, chain::po
   return out;
 }
 
-void run_comparison(const workshop& shop, const options& o) {
+template <class Device>
+void run_comparison(const workshop<Device>& shop, const options& o) {
   std::vector<chain::pool_kind> kinds;
   std::vector<std::string> entries{"report.json", "curves.csv"};
   for (chain::pool_kind kind :
@@ -342,7 +183,8 @@ void run_comparison(const workshop& shop, const options& o) {
     const report::pool_result& p = r.pools.back();
     std::printf(
         "\nBase pass rates in the pool: %.0f%% hopeless, %.0f%% learnable, %.0f%% always right; wrong labels "
-        "%.0f%%. Noise scale of the gradient at the base (median over seeds): %.0f rollouts; GRPO's batch has %zu.\n\n%s\n",
+        "%.0f%%. Noise scale of the gradient at the base (median over seeds): %.0f rollouts; GRPO's batch has "
+        "%zu.\n\n%s\n",
         100 * p.hopeless, 100 * p.learnable, 100 * p.always, 100 * p.wrong, p.noise_scale,
         methods[0].step_prompts * group_size, report::to_table(p, o.targets).c_str());
     if (kind == chain::pool_kind::realistic)
@@ -359,7 +201,8 @@ void run_comparison(const workshop& shop, const options& o) {
 }
 
 /// Standard deviation of each prompt's pass rates over the epochs of a run with random prompts.
-std::vector<double> historical_deviation(const workshop& shop, const prompt_set& pool, std::size_t rollouts,
+template <class Device>
+std::vector<double> historical_deviation(const workshop<Device>& shop, const prompt_set& pool, std::size_t rollouts,
                                          std::uint64_t seed) {
   using namespace rlvr;
   constexpr std::size_t step_prompts = 8;
@@ -382,7 +225,8 @@ std::vector<double> historical_deviation(const workshop& shop, const prompt_set&
   return out;
 }
 
-void run_distinct(const workshop& shop, const options& o) {
+template <class Device>
+void run_distinct(const workshop<Device>& shop, const options& o) {
   rlvr::decoder::staged_folder folder(o.out, {"report.json", "distinct.csv", "distinct.svg"});
   const std::size_t seeds = o.seeds + o.tuning_seeds, history = 8 * o.pool_size * group_size;
   const auto seed_of = [&](std::size_t s) { return s < o.seeds ? s + 1 : tuning_seed + s - o.seeds; };
@@ -451,13 +295,15 @@ void run_distinct(const workshop& shop, const options& o) {
   folder.commit();
 }
 
-void run(const options& o) {
+template <class Device>
+void run(const Device& device, const options& o) {
   report::require_gnuplot();
-  workshop shop{rlvr::tokenizer::load_model(o.model),
-                rlvr::decoder::read_prompts(o.data / "chain_train.jsonl"),
-                rlvr::decoder::read_prompts(o.data / "chain_validation.jsonl"),
-                rlvr::decoder::read_prompts(o.data / "chain_test.jsonl"),
-                {}};
+  workshop<Device> shop{device,
+                        rlvr::tokenizer::load_model(o.model),
+                        rlvr::decoder::read_prompts(o.data / "chain_train.jsonl"),
+                        rlvr::decoder::read_prompts(o.data / "chain_validation.jsonl"),
+                        rlvr::decoder::read_prompts(o.data / "chain_test.jsonl"),
+                        {}};
   {
     auto policy = shop.policy(o.threads);
     std::printf("%s: %zu parameters. Measuring its pass rates: %zu rollouts, not charged to any method\n",
@@ -496,9 +342,9 @@ int main(int argc, char** argv) {
       ->excludes(distinct);
   CLI::Option* const rollouts =
       app.add_option("--rollouts", o.rollouts, "Training rollouts of a run")->check(positive_number());
-  CLI::Option* const seeds =
-      app.add_option("--seeds", o.seeds, "Runs of each method that are reported")
-          ->check(CLI::Range(std::size_t{1}, std::size_t{tuning_seed} - 1));
+  CLI::Option* const seeds = app.add_option("--seeds", o.seeds, "Runs of each method that are reported")
+                                 ->check(CLI::Range(std::size_t{1}, std::size_t{tuning_seed} - 1));
+  app.add_option("--device", o.device, devices::help)->check(CLI::IsMember(devices::names));
   app.add_option("--threads", o.threads, "Runs at a time; never changes a result")->check(positive_number());
   app.add_option("--out", o.out,
                  "Folder to write; an older result there is replaced [out/dopr, or out/distinct_prompts]");
@@ -513,6 +359,6 @@ int main(int argc, char** argv) {
       o.targets = {0.6, 0.75, 0.85, 0.9};
     }
     rlvr::require(o.rollouts % look_every == 0, "--rollouts: ", o.rollouts, " is not a multiple of ", look_every);
-    run(o);
+    devices::with_device(o.device, [&](const auto& device) { run(device, o); });
   });
 }

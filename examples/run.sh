@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds the main example and runs it. Arguments are passed to it (--help lists them).
+# Installs what is missing, builds the main example and runs it. Arguments are passed to it (--help lists them);
+# --device cuda needs a CUDA toolkit.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$PWD
@@ -8,6 +9,7 @@ source .ci/build.sh
 
 need g++ cmake ninja-build libeigen3-dev libxtensor-dev librange-v3-dev nlohmann-json3-dev libcli11-dev pkg-config libpcre2-dev \
   libutf8proc-dev gnuplot-nox
-build one_shot_rlvr
+# shellcheck disable=SC2046 # several options
+build one_shot_rlvr $(cuda_options "$@")
 cd "$here"
 exec "$root/build/examples/one_shot_rlvr" "$@"

@@ -19,6 +19,18 @@ int main() {
   return space.dot(space.zero(), space.zero()) == 0 && rlvr::decoder::parse_json("[1]", "here").size() == 1 ? 0 : 1;
 }
 ]])
+set(main_cuda [[
+#include <rlvr/backend/cuda/load.hpp>
+#include <string>
+int main() {
+  try {
+    const rlvr::cuda::space space(rlvr::cuda::open_device(), {{"x", {3}, 0}});
+    return space.dot(space.zero(), space.zero()) == 0 ? 0 : 1;
+  } catch (const rlvr::cuda::device_error& e) { // there is no GPU here
+    return std::string(e.what()).find(": cuda") != std::string::npos ? 0 : 1;
+  }
+}
+]])
 set(main_tokenizer [[
 #include <rlvr/tokenizer/pre_tokenizer.hpp>
 int main() {
@@ -40,6 +52,9 @@ if(way STREQUAL find_package)
   set(use "find_package(rlvr 0.1 REQUIRED COMPONENTS ${component})")
 else()
   set(use "add_subdirectory(\"${root}\" rlvr)")
+endif()
+if(component STREQUAL cuda) # for one kind of GPU, to save time
+  string(PREPEND use "set(RLVR_CUDA ON)\nset(RLVR_CUDA_ARCHITECTURES 80)\n")
 endif()
 file(REMOVE_RECURSE ${folder})
 file(WRITE ${folder}/main.cpp "${main_${component}}")

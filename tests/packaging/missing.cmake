@@ -21,9 +21,22 @@ function(expect_error sentence text)
   endif()
 endfunction()
 
-expect_error("Component torch cannot be used: there is no such component, only rlvr, eigen, tokenizer, xtensor and ranges."
+expect_error("Component torch cannot be used: there is no such component, only rlvr, eigen, cuda, tokenizer, xtensor and ranges."
              "find_package(rlvr REQUIRED COMPONENTS torch)")
 expect_error("version" "find_package(rlvr 0.2 REQUIRED)")
+
+# cuda is in every installation. It stays out of what follows: with it every project there would be one in CUDA.
+set(without -DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON)
+expect_error("Component cuda cannot be used: it needs the package CUDAToolkit, which was not found."
+             "find_package(rlvr REQUIRED COMPONENTS cuda)" ${without})
+configure(result "find_package(rlvr REQUIRED OPTIONAL_COMPONENTS cuda)
+if(rlvr_cuda_FOUND OR TARGET rlvr::cuda OR NOT TARGET rlvr::rlvr)
+  message(FATAL_ERROR \"cuda is there without CUDAToolkit, or hides rlvr\")
+endif()" ${without})
+if(NOT result MATCHES "^0: ")
+  message(FATAL_ERROR "${result}")
+endif()
+list(REMOVE_ITEM components cuda)
 
 set(package_eigen Eigen3)
 set(package_tokenizer libpcre2-8)

@@ -1,6 +1,7 @@
 #pragma once
 /// Attention over packed sequences, tile by tile: the scores of a tile of queries and a tile of keys are all that is
-/// ever there. Sums are in float; every result is summed by one block in one order.
+/// ever there. Sums are in float; every result is summed by one block in one order. These kernels take every type and
+/// head; packed bfloat16 rows of usual heads have faster ones (attention_forward.cuh, attention_backward.cuh).
 /// Source: Dao, "FlashAttention-2" (arXiv 2307.08691), algorithms 1 and 2.
 
 #include <cmath>
@@ -53,12 +54,27 @@ RLVR_CUDA_BOTH T* at(std::byte* memory, std::size_t offset) {
 template <class Block, class S, class Row>
 RLVR_CUDA_KERNEL void load_tile(Block& b, S* tile, int tile_rows, int rows, int dim, int width, Row row) {
   const int stride = shared_layout::stride<S>(width);
-  constexpr int chunk = 8;
-  b.each(tile_rows * (width / chunk), [&](std::int64_t n) {
-    const int i = static_cast<int>(n) / (width / chunk), from = static_cast<int>(n) % (width / chunk) * chunk;
-    S* to = tile + i * stride + from;
-    const S* source = i < rows ? row(i) : nullptr;
-    for (int e = 0; e < chunk; ++e) to[e] = source && from + e < dim ? source[from + e] : S{0.f};
+  if (dim % static_cast<int>(16 / sizeof(S)) != 0) {
+    b.each(tile_rows * width, [&](std::int64_t n) {
+      const int i = static_cast<int>(n) / width, from = static_cast<int>(n) % width;
+      tile[i * stride + from] = i < rows && from < dim ? row(i)[from] : S{0.f};
+    });
+    return;
+  }
+  constexpr int numbers = 16 / sizeof(S), together = 4;  // chunks that a thread waits for at once
+  const int across = width / numbers, chunks = tile_rows * across, apart = (chunks + together - 1) / together;
+  b.each(apart, [&](std::int64_t n) {
+    chunk held[together];
+    RLVR_CUDA_UNROLL
+    for (int c = 0; c < together; ++c) {
+      const int at = static_cast<int>(n) + c * apart, i = at / across, from = at % across * numbers;
+      held[c] = i < rows && from < dim ? read_chunk(row(i) + from) : chunk{};
+    }
+    RLVR_CUDA_UNROLL
+    for (int c = 0; c < together; ++c) {
+      const int at = static_cast<int>(n) + c * apart;
+      if (at < chunks) write_chunk(tile + at / across * stride + at % across * numbers, held[c]);
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include <rlvr/backend/cuda/scalar.hpp>
 
@@ -15,9 +16,24 @@
 #include <mma.h>
 #endif
 
+// Unrolls a loop, so that arrays indexed by it can be registers.
+#ifdef __CUDACC__
+#define RLVR_CUDA_UNROLL _Pragma("unroll")
+#else
+#define RLVR_CUDA_UNROLL
+#endif
+
 namespace rlvr::cuda {
 
 inline constexpr int block_threads = 256;
+/// Threads per block of a kernel: what it says, or block_threads.
+template <class Kernel>
+constexpr int threads_of() {
+  if constexpr (requires { Kernel::threads; })
+    return Kernel::threads;
+  else
+    return block_threads;
+}
 
 namespace detail {
 /// One entry of a product; the sum runs over k in order.
@@ -130,6 +146,30 @@ struct thread_block {
   }
 };
 #endif
+
+/// 16 bytes, read and written at once at places that are 16-byte aligned.
+struct alignas(16) chunk {
+  std::uint32_t words[4];
+};
+template <class T>
+RLVR_CUDA_KERNEL chunk read_chunk(const T* from) {
+  chunk out;
+#ifdef __CUDACC__
+  const uint4 c = *reinterpret_cast<const uint4*>(from);
+  out = {{c.x, c.y, c.z, c.w}};
+#else
+  std::memcpy(&out, from, sizeof out);
+#endif
+  return out;
+}
+template <class T>
+RLVR_CUDA_KERNEL void write_chunk(T* to, const chunk& c) {
+#ifdef __CUDACC__
+  *reinterpret_cast<uint4*>(to) = make_uint4(c.words[0], c.words[1], c.words[2], c.words[3]);
+#else
+  std::memcpy(static_cast<void*>(to), &c, sizeof c);
+#endif
+}
 
 /// Types alike for float and bfloat16.
 template <class T>

@@ -3,19 +3,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
+#include <set>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <rlvr/backend/cuda/device.hpp>
 #include <rlvr/backend/cuda/error.hpp>
 #include <rlvr/backend/cuda/network.hpp>
+#include <rlvr/backend/cuda/options.hpp>
 #include <rlvr/backend/cuda/packing.hpp>
+#include <rlvr/backend/cuda/plan.hpp>
 #include <rlvr/backend/cuda/rope_memory.hpp>
 #include <rlvr/backend/cuda/sampling.hpp>
+#include <rlvr/backend/cuda/scoring.hpp>
 #include <rlvr/backend/cuda/shape.hpp>
 #include <rlvr/backend/cuda/space.hpp>
 #include <rlvr/backend/cuda/workspace.hpp>
@@ -28,20 +35,19 @@
 
 namespace rlvr::cuda {
 
-struct decoder_options {
-  scalar_type compute = scalar_type::bfloat16;  ///< of weights and activations. A bfloat16 rounding (2-4e-3) swallows
-                                                ///< small steps: searches and finite differences want float32
-  std::size_t micro_batch_rows = 0;  ///< tokens, shared prompts once, of one forward and backward pass; 0: up to 16384,
-                                     ///< as memory allows. A rollout that is longer is a micro-batch of its own
-  std::size_t logit_rows = 1024;     ///< rows that are taken through the vocabulary at once
-  std::size_t rollouts_at_once = 0;  ///< slots of the sampler; 0: up to 1024, as memory allows
-  std::size_t prompt_rows = 65536;   ///< tokens of prompts that the sampler keeps at once, if none is longer
-  truncation sample_from{};
+/// Takes parameters in pieces.
+struct parameter_sink {
+  const space& to;
+  device_vector& theta;
+  void operator()(std::size_t offset, std::span<const float> values) const { to.upload(offset, values, theta); }
 };
 
 /// Models policy; its space models elementwise and tensor_layout.
 /// The same bits whenever a call is repeated with the same options and the same free memory or fixed sizes.
-/// Memory: plan() states it. One call at a time.
+/// Memory: plan() states it. All that a call needs is there before it begins to work, or out_of_memory says what it
+/// needs beside what: a gradient is then as it was. Where sizes are chosen here and the device refuses what seemed
+/// free, half of it is tried, and the plan says so. What a call worked in is kept for the next one, until a vector or
+/// another policy of the device needs the room. One call at a time.
 class decoder {
  public:
   using vector = device_vector;
@@ -52,6 +58,17 @@ class decoder {
           decoder_options options = {})
       : decoder(std::move(where), std::move(config), options) {
     space_.upload(parameters, theta_);
+    refresh(theta_.data(), 0, nullptr);
+  }
+
+  /// The same for parameters that come in pieces: fill(put) calls put(offset, std::span<const float>) until all are
+  /// there. The host needs no room for all of them.
+  template <class Fill>
+    requires std::invocable<Fill&, parameter_sink&>
+  decoder(std::shared_ptr<device> where, rlvr::decoder::config config, Fill fill, decoder_options options = {})
+      : decoder(std::move(where), std::move(config), options) {
+    parameter_sink put{space_, theta_};
+    fill(put);
     refresh(theta_.data(), 0, nullptr);
   }
 
@@ -72,67 +89,44 @@ class decoder {
                   const sampling_options& options, random_key key) {
     check_temperature("sample", options.temperature);
     require(options.max_tokens > 0, "cuda::decoder::sample: max_tokens is 0");
-    std::size_t total = 0, longest = 0;
+    std::size_t total = 0;
+    sampling_work work{.prompts = 0, .prompt_rows = 0, .longest_prompt = 0, .max_tokens = options.max_tokens};
+    std::set<std::uint32_t> seen;
     for (const sample_request& q : requests) {
       check_prompt("sample", prompts, q.prompt);
       total += q.count;
-      longest = std::max(longest, prompts[q.prompt].size());
+      work.longest_prompt = std::max(work.longest_prompt, prompts[q.prompt].size());
+      if (seen.insert(q.prompt).second) work.prompt_rows += prompts[q.prompt].size();
     }
+    work.prompts = seen.size();
     if (total == 0) return {};
-    extend_positions("sample", longest + options.max_tokens - 1);
+    extend_positions("sample", work.longest_prompt + options.max_tokens - 1);
 
-    // Slices of requests whose prompts fit together.
-    std::vector<std::size_t> begin{0};
-    sampling_run::sizes n{.slots = 0,
-                          .own_rows = std::max<std::size_t>(options.max_tokens - 1, 1),
-                          .prompt_rows = 0,
-                          .prompt_count = 0,
-                          .rows = 0,
-                          .logit_rows = 0};
-    std::size_t rows = 0, count = 0;
-    for (std::size_t q = 0; q < requests.size(); ++q) {
-      const std::size_t length = prompts[requests[q].prompt].size();
-      if (rows > 0 && rows + length > options_.prompt_rows) {
-        begin.push_back(q);
-        rows = count = 0;
-      }
-      n.prompt_rows = std::max(n.prompt_rows, rows += length);
-      n.prompt_count = std::max(n.prompt_count, ++count);
-    }
-    begin.push_back(requests.size());
-    const auto sized = [&](std::size_t slots) {
-      sampling_run::sizes s = n;
-      s.slots = slots;
-      s.rows = std::max({longest, slots, std::min<std::size_t>(n.prompt_rows, 4096)});
-      s.logit_rows = std::min(slots, options_.logit_rows);
-      return s;
-    };
-    const auto bytes = [&](std::size_t slots) {
-      arena counted;
-      lay_out(sized(slots), counted);
-      return counted.used();
-    };
-    const std::size_t most = std::min<std::size_t>(total, options_.rollouts_at_once ? options_.rollouts_at_once : 1024);
-    n = sized(reserve(most, options_.rollouts_at_once == 0, bytes));
-    plan_.slots = n.slots;
-    plan_.sampling = bytes(n.slots);
+    const auto sized = [&](std::size_t slots) { return sizes_of(work, slots, options_); };
+    const auto bytes = [&](std::size_t slots) { return sampling_bytes(shape_, sized(slots), options_.compute); };
+    const std::size_t most = most_slots(options_, total);
+    require(most * sized(most).own_rows <= std::numeric_limits<std::int32_t>::max(), "cuda::decoder::sample: ", most,
+            " rollouts at once of up to ", options.max_tokens, " tokens");
+    reserve_lists("sample", sampling_run::list_bytes(sized(most)), sampling_run::result_bytes(sized(most)));
+    const auto [slots, planned] = reserve("sample", "rollouts at once", most, options_.rollouts_at_once == 0, bytes);
+    const sampling_sizes n = sized(slots);
+    plan_.slots = slots;
+    plan_.planned_slots = planned;
+    plan_.sampling = bytes(slots);
+    plan_.cache = cache_bytes(shape_, n, options_.compute);
 
     arena parts(memory_.reserve(plan_.sampling));
-    sampling_memory memory = lay_out(n, parts);
+    sampling_memory memory(shape_, n, options_.compute, parts);
     const network net = layers();
     sampling_run run(*space_.where(), net, n, memory, control_, results_);
-    std::vector<rollouts> each;
-    for (std::size_t i = 0; i + 1 < begin.size(); ++i)
-      run.sample(prompts, requests.subspan(begin[i], begin[i + 1] - begin[i]), options, options_.sample_from, key,
-                 ends_, each);
     rollouts out;
-    for (const rollouts& r : each) append(out, r);
+    for (const rollouts& r : run.sample(prompts, requests, options, options_.sample_from, key, ends_)) append(out, r);
     return out;
   }
 
   token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) {
     token_scores out{std::vector<double>(r.tokens.size()), std::vector<double>(r.tokens.size())};
-    run_batches("score", prompts, r, {}, temperature, pass::score, nullptr, &out);
+    run_batches("score", prompts, r, {}, temperature, nullptr, &out);
     return out;
   }
 
@@ -144,7 +138,19 @@ class decoder {
     for (std::size_t t = 0; t < coefficients.size(); ++t)
       require(std::isfinite(coefficients[t]), "cuda::decoder::accumulate_score: coefficient ", t, " is ",
               coefficients[t]);
-    run_batches("accumulate_score", prompts, r, coefficients, temperature, pass::gradient, g.data(), nullptr);
+    run_batches("accumulate_score", prompts, r, coefficients, temperature, g.data(), nullptr);
+  }
+
+  /// What is left of a step from the current parameters in the weights that this policy computes with. Reads
+  /// parameters and direction once. Throws std::invalid_argument for a direction of another size.
+  step_report survival(double alpha, const vector& direction) const {
+    check_size("survival", direction);
+    step_report out = space_.survival(theta_, alpha, direction);
+    if (options_.compute == scalar_type::float32) {
+      out.made = out.along = out.wanted;
+      out.moved = out.wanted > 0 ? static_cast<double>(space_.dimension()) : 0;
+    }
+    return out;
   }
 
   /// Bytes: of parameters, gradient and weights, and of the last micro-batch and sampling run.
@@ -157,10 +163,11 @@ class decoder {
         shape_(config_),
         space_(std::move(where), rlvr::decoder::layout(config_)),
         theta_(space_.where(), space_.dimension()),
-        memory_(space_.where()),
+        memory_(space_.where(), workspace_memory::lent),
         control_(space_.where()),
         results_(space_.where()),
         ends_(config_.vocab_size, 0) {
+    options_.sample_from.top_k = std::min(options_.sample_from.top_k, static_cast<std::uint32_t>(config_.vocab_size));
     require(options.logit_rows > 0, "cuda::decoder: logit_rows is 0");
     require(options.sample_from.top_p > 0 && options.sample_from.top_p <= 1, "cuda::decoder: top_p is ",
             options.sample_from.top_p);
@@ -179,34 +186,70 @@ class decoder {
                                                                       : operand{theta_.data(), scalar_type::float32};
     return network(*space_.where(), shape_, theta_.data(), weights, rope_.tables());
   }
-  sampling_memory lay_out(const sampling_run::sizes& n, arena& a) const {
-    return sampling_memory(shape_, n.slots, n.own_rows, n.prompt_rows, n.prompt_count, n.rows, n.logit_rows,
-                           options_.compute, a);
+  /// Bytes for a workspace, or out_of_memory that says for what, and beside what.
+  void grab(workspace& to, const char* where, const std::string& what, std::size_t bytes) {
+    try {
+      to.reserve(bytes);
+    } catch (const out_of_memory&) {
+      throw out_of_memory(concat(where, " of ", what, ", beside ", plan_.parameters, " bytes of parameters, ",
+                                 plan_.weights, " of weights and ", plan_.lists, " of lists,"),
+                          bytes, space_.where()->free_bytes());
+    }
+  }
+  void reserve_lists(const char* where, std::size_t lists, std::size_t results) {
+    grab(control_, where, "index lists", lists);
+    grab(results_, where, "results", results);
+    plan_.lists = control_.bytes() + results_.bytes();
   }
 
-  /// Makes room for n, or where it may be chosen for as much of it as the memory allows. When that is refused all the
+  struct reserved {
+    std::size_t count, planned;
+  };
+  /// Makes room for n `things`, or where it may be chosen for as much of it as is free. When that is refused all the
   /// same (memory is in pieces), half of it is tried once. Returns what there is room for; throws out_of_memory.
   template <class Bytes>
-  std::size_t reserve(std::size_t n, bool chosen, Bytes bytes) {
-    if (chosen) {
-      const std::size_t free = space_.where()->free_bytes() + memory_.bytes();
-      n = fitting(n, free - free / 8, bytes);  // the rest is for small arrays and for the library
-    }
+  reserved reserve(const char* where, const char* things, std::size_t n, bool chosen, Bytes bytes) {
+    if (chosen) n = fitting(n, usable(space_.where()->free_bytes() + kept_bytes(*space_.where())), bytes);
+    const std::size_t half = (n + 1) / 2;
     try {
-      memory_.reserve(bytes(n));
+      grab(memory_, where, concat(n, " ", things), bytes(n));
+      return {n, n};
     } catch (const out_of_memory&) {
-      if (!chosen || n == 1) throw;
-      n = (n + 1) / 2;
-      memory_.reserve(bytes(n));
+      if (!chosen || bytes(half) == bytes(n)) throw;
     }
-    return n;
+    grab(memory_, where, concat(half, " ", things), bytes(half));
+    return {half, n};
   }
 
+  /// Where micro-batches of at most so many rows begin and end, and the most rows and completion tokens of one.
+  struct cut_batches {
+    std::vector<std::size_t> begin{0};
+    std::size_t rows = 0, tokens = 0;
+
+    cut_batches(const ragged<token>& prompts, const rollouts& r, std::span<const std::size_t> active,
+                std::size_t most) {
+      std::size_t own_rows = 0, own_tokens = 0;
+      for (std::size_t k = 0; k < active.size(); ++k) {
+        const std::size_t prompt = r.prompts[active[k]], length = r.length(active[k]);
+        const bool shared = k > begin.back() && r.prompts[active[k - 1]] == prompt;
+        if (own_rows > 0 && own_rows + length - 1 + (shared ? 0 : prompts[prompt].size()) > most) {
+          begin.push_back(k);
+          own_rows = own_tokens = 0;
+        }
+        own_rows += length - 1 + (shared && own_rows > 0 ? 0 : prompts[prompt].size());
+        own_tokens += length;
+        rows = std::max(rows, own_rows);
+        tokens = std::max(tokens, own_tokens);
+      }
+      begin.push_back(active.size());
+    }
+  };
+
   void run_batches(const char* where, const ragged<token>& prompts, const rollouts& r,
-                   std::span<const double> coefficients, double temperature, pass what, float* g,
-                   token_scores* scores) {
+                   std::span<const double> coefficients, double temperature, float* g, token_scores* scores) {
     const std::vector<std::size_t> active = choose(where, prompts, r, coefficients, temperature);
     if (active.empty()) return;
+    const pass what = g ? pass::gradient : pass::score;
     std::size_t longest = 0, all = 0;
     for (std::size_t k = 0; k < active.size(); ++k) {
       const std::size_t prompt = r.prompts[active[k]], own = r.length(active[k]) - 1;
@@ -214,105 +257,41 @@ class decoder {
       all += own + (k > 0 && r.prompts[active[k - 1]] == prompt ? 0 : prompts[prompt].size());
     }
     const auto bytes = [&](std::size_t rows) {
-      return micro_batch_bytes(shape_, std::max(rows, longest), options_.logit_rows, options_.compute, what);
+      return micro_batch_bytes(shape_, std::max(rows, longest), options_, what);
     };
-    const bool chosen = options_.micro_batch_rows == 0;
-    const std::size_t most = std::max(longest, std::min<std::size_t>(all, chosen ? 16384 : options_.micro_batch_rows));
-    const std::size_t rows = std::max(longest, reserve(most, chosen, bytes));
-    plan_.rows = rows;
-    plan_.micro_batch = bytes(rows);
+    const std::size_t most = most_micro_batch_rows(options_, longest, all);
+    const auto cut = [&](std::size_t at_most) {
+      cut_batches out(prompts, r, active, at_most);
+      reserve_lists(where, packing::most_bytes(out.rows, out.tokens), scoring_run::result_bytes(out.rows, out.tokens));
+      return out;
+    };
+    (void)cut(most);  // lists before activations, which take what is free
+    const auto [rows, planned] = reserve(where, "rows", most, options_.micro_batch_rows == 0, bytes);
+    plan_.rows = std::max(longest, rows);
+    plan_.planned_rows = std::max(longest, planned);
+    plan_.micro_batch = bytes(plan_.rows);
+    const cut_batches batches = cut(plan_.rows);
     arena parts(memory_.reserve(plan_.micro_batch));
-    batch_memory memory(shape_, rows, std::min(rows, options_.logit_rows), options_.compute, what, parts);
+    const std::size_t logit_rows = std::min(plan_.rows, options_.logit_rows);
+    batch_memory memory(shape_, plan_.rows, logit_rows, options_.compute, what, parts);
 
-    for (std::size_t begin = 0; begin < active.size();) {
-      std::size_t end = begin, filled = 0;
-      for (; end < active.size(); ++end) {
-        const std::uint32_t prompt = r.prompts[active[end]];
-        const bool shared = end > begin && r.prompts[active[end - 1]] == prompt;
-        const std::size_t more = r.length(active[end]) - 1 + (shared ? 0 : prompts[prompt].size());
-        if (end > begin && filled + more > rows) break;
-        filled += more;
-      }
-      const std::span<const std::size_t> some = std::span(active).subspan(begin, end - begin);
-      const packing p(prompts, r, coefficients, some, space_.where()->tiles(options_.compute));
-      run_batch(p, memory, 1.0 / temperature, what, g, scores, r, some);
-      begin = end;
-    }
-  }
-
-  void run_batch(const packing& p, batch_memory& m, double inverse_temperature, pass what, float* g,
-                 token_scores* scores, const rollouts& r, std::span<const std::size_t> some) {
-    device& d = *space_.where();
     const network net = layers();
-    transfer t;
-    const std::size_t at_tokens = t.put(p.tokens), at_positions = t.put(p.positions), at_forward = t.put(p.forward),
-                      at_backward = t.put(p.backward), at_keys = t.put(p.keys), at_sources = t.put(p.sources),
-                      at_begin = t.put(p.edge_begin), at_next = t.put(p.edge_next), at_c = t.put(p.coefficients),
-                      at_embedded = t.put(p.embedded), at_embedded_begin = t.put(p.embedded_begin),
-                      at_embedded_rows = t.put(p.embedded_rows);
-    t.send(d, control_);
-    const packed_rows rows{.rows = p.rows(),
-                           .positions = t.get<std::int32_t>(at_positions),
-                           .forward = t.get<attention_task>(at_forward),
-                           .backward = t.get<attention_task>(at_backward),
-                           .forward_count = static_cast<std::int32_t>(p.forward.size()),
-                           .backward_count = static_cast<std::int32_t>(p.backward.size()),
-                           .keys = t.get<key_task>(at_keys),
-                           .key_count = static_cast<std::int32_t>(p.keys.size())};
-    const std::size_t layer_count = shape_.layers.size(), hidden = static_cast<std::size_t>(shape_.hidden);
-    const auto x_of = [&](std::size_t l) { return m.x[what == pass::gradient ? l : 0]; };
-    net.embed(t.get<std::int32_t>(at_tokens), rows.rows, m.x[0]);
-    for (std::size_t l = 0; l < layer_count; ++l)
-      net.forward(l, rows.rows, rows.positions, x_of(l), m.activations, x_of(l + 1),
-                  [&](operand) { net.attend(l, rows, m.activations); });
-
-    const std::size_t sources = p.sources.size(), edges = p.edge_next.size();
-    arena parts(results_.reserve(sources * sizeof(row_distribution) + edges * sizeof(double) + 512));
-    auto* distributions = parts.take<row_distribution>(sources);
-    auto* log_probs = parts.take<double>(edges);
-    if (what == pass::gradient) d.clear(m.dx, static_cast<std::size_t>(rows.rows) * hidden * sizeof(float));
-    const std::size_t block = std::min(plan_.rows, options_.logit_rows);
-    for (std::size_t at = 0; at < sources; at += block) {
-      const auto count = static_cast<std::int32_t>(std::min(block, sources - at));
-      const std::int32_t* from = t.get<std::int32_t>(at_sources) + at;
-      const std::int32_t* begin = t.get<std::int32_t>(at_begin) + at;
-      const std::int32_t* next = t.get<std::int32_t>(at_next);
-      d.gather(x_of(layer_count), from, count, shape_.hidden, m.gathered);
-      net.logits(m.gathered, count, m.normed, m.scale, m.logits);
-      d.distributions(m.logits, count, shape_.vocab, inverse_temperature, distributions + at);
-      if (what == pass::score) {
-        d.edge_log_probs(m.logits, count, shape_.vocab, inverse_temperature, distributions + at, begin, next,
-                         log_probs);
-        continue;
-      }
-      d.edge_gradient(m.logits, count, shape_.vocab, inverse_temperature, distributions + at, begin, next,
-                      t.get<double>(at_c), m.dlogits);
-      net.logits_backward(count, m.dlogits, m.gathered, m.normed, m.scale, m.dnormed, m.dgathered, g);
-      d.scatter_add(m.dgathered, from, count, shape_.hidden, m.dx);
+    scoring_run run(*space_.where(), net, {1.0 / temperature, options_.sample_from, logit_rows, g}, memory, control_,
+                    results_);
+    const auto members = [&](std::size_t k) {
+      return std::span(active).subspan(batches.begin[k], batches.begin[k + 1] - batches.begin[k]);
+    };
+    const auto pack = [&](std::size_t k) {
+      return packing(prompts, r, coefficients, members(k), space_.where()->tiles(options_.compute, shape_.head_dim));
+    };
+    packing now = pack(0);
+    for (std::size_t k = 0; k + 1 < batches.begin.size(); ++k) {
+      run.start(now);
+      packing next = k + 2 < batches.begin.size() ? pack(k + 1) : packing{};  // while the device works
+      if (scores) run.collect(now, r, members(k), *scores);
+      now = std::move(next);
     }
-    if (what == pass::score) {
-      std::vector<row_distribution> of_source(sources);
-      std::vector<double> of_edge(edges);
-      d.download(of_source.data(), distributions, sources * sizeof(row_distribution));
-      d.download(of_edge.data(), log_probs, edges * sizeof(double));
-      std::vector<double> entropy(edges);
-      for (std::size_t i = 0; i < sources; ++i)
-        for (std::int32_t e = p.edge_begin[i]; e < p.edge_begin[i + 1]; ++e)
-          entropy[static_cast<std::size_t>(e)] = of_source[i].entropy;
-      std::size_t k = 0;
-      for (const std::size_t i : some)
-        for (std::size_t token_index = r.offsets[i]; token_index < r.offsets[i + 1]; ++token_index, ++k) {
-          const auto e = static_cast<std::size_t>(p.edge_of_token[k]);
-          scores->log_probs[token_index] = of_edge[e];
-          scores->entropies[token_index] = entropy[e];
-        }
-      return;
-    }
-    for (std::size_t l = layer_count; l-- > 0;) net.backward(l, rows, m.x[l], m.activations, m.gradients, m.dx, g);
-    d.embed_backward(m.dx, t.get<std::int32_t>(at_embedded), t.get<std::int32_t>(at_embedded_begin),
-                     t.get<std::int32_t>(at_embedded_rows), static_cast<std::int32_t>(p.embedded.size()), shape_.hidden,
-                     g + shape_.embedding);
-    d.synchronize();  // a failure is told here, and `control_` may be overwritten
+    space_.where()->synchronize();  // a failure is told here
   }
 
   /// The rollouts that count.

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include <rlvr/backend/cuda/scalar.hpp>
+#include <rlvr/optimize/adamw.hpp>
 
 namespace rlvr::cuda {
 
@@ -55,6 +57,19 @@ struct attention_shape {
   std::int32_t window;  ///< 0: everything
 };
 
+/// What becomes of rows of queries, keys and values before attention: bias added, RMSNorm of each head of queries and
+/// keys, RoPE; keys and values also go to a cache. Null: left out.
+struct head_preparation {
+  const float* bias = nullptr;
+  const float *q_norm = nullptr, *k_norm = nullptr;  ///< [head_dim]
+  double eps = 0;
+  float* scale = nullptr;  ///< [rows, heads + kv_heads] reciprocal roots, kept for the gradient
+  const std::int32_t* positions = nullptr;
+  const float *cosines = nullptr, *sines = nullptr;  ///< [position, head_dim / 2]
+  operand cache{};                                   ///< rows of keys and values side by side
+  const std::int32_t* cache_rows = nullptr;          ///< where each row goes
+};
+
 /// The next-token distribution of a row at a temperature: largest scaled logit, sum of exp(scaled logit - top),
 /// entropy.
 struct row_distribution {
@@ -67,12 +82,19 @@ struct step_report {
   double made = 0;    ///< |w(theta + alpha d) - w(theta)|^2, w the rounding
   double along = 0;   ///< their inner product: along / wanted is the share that survives
   double moved = 0;   ///< coordinates whose weights changed
+
+  /// The share of the displacement that survives: 1 when all of it does (or when there is none), 0 when every weight
+  /// stayed, above 1 when the roundings happen to fall outward. What is made beside the displacement is not in it:
+  /// |made - wanted|^2 = wanted + made - 2 along.
+  double share() const { return wanted > 0 ? along / wanted : 1.0; }
 };
 
-/// Rows of queries per tile that attention_tasks and key_tasks are cut into.
+/// Rows of queries, and of queries and keys for the gradient, that attention_tasks and key_tasks are cut into.
 struct attention_tiles {
   std::int32_t forward, backward;
 };
+
+class buffer;
 
 class device {
  public:
@@ -85,11 +107,15 @@ class device {
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* data) noexcept = 0;
   virtual std::size_t free_bytes() = 0;
-  virtual void upload(void* to, const void* from, std::size_t bytes) = 0;    ///< returns when `from` may be reused
+  virtual void upload(void* to, const void* from, std::size_t bytes) = 0;  ///< returns when `from` may be reused
   virtual void download(void* to, const void* from, std::size_t bytes) = 0;  ///< returns when `to` is there
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void clear(void* to, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;
+  virtual void synchronize() = 0;  ///< throws the device_error of whatever failed since
+  /// The cudaStream_t that all calls go to, for kernels of your own (see map.cuh).
+  virtual void* stream() = 0;
+  /// Memory that is kept only for a next call; a buffer for which there is too little room has it given back.
+  std::vector<std::weak_ptr<buffer>> kept;
 
   // Vectors of n floats.
   virtual void scale(double a, float* y, std::size_t n) = 0;
@@ -100,10 +126,19 @@ class device {
   /// y <- theta + alpha d (where y is not null), weights <- the same rounded (where not null).
   virtual void step(const float* theta, double alpha, const float* d, float* y, bfloat16* weights, std::size_t n) = 0;
   virtual step_report step_survival(const float* theta, double alpha, const float* d, std::size_t n) = 0;
+  // The maps of adamw: y_i <- f(y_i, x_i), f(y_i, m_i, v_i).
+  virtual void map(rlvr::detail::decay_towards f, float* y, std::size_t n, const float* x) = 0;
+  virtual void map(rlvr::detail::decay_towards_square f, float* y, std::size_t n, const float* x) = 0;
+  virtual void map(rlvr::detail::adamw_update f, float* y, std::size_t n, const float* m, const float* v) = 0;
 
-  // Matrices, row-major. c[m,n] <- or += a b, transposed as `form` says.
+  // Matrices, row-major. c[m,n] <- a b, transposed as `form` says, + addend, of c's type, where its data is not null.
   virtual void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b,
-                        operand c, result_mode mode) = 0;
+                        operand addend, operand c) = 0;
+  /// c <- or += a b.
+  void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand c,
+                result_mode mode) {
+    multiply(form, m, n, k, a, b, mode == result_mode::add ? c : operand{}, c);
+  }
 
   // Rows.
   virtual void embed(operand table, const std::int32_t* tokens, std::int32_t rows, std::int32_t width, float* x) = 0;
@@ -112,27 +147,34 @@ class device {
                               const std::int32_t* rows, std::int32_t distinct, std::int32_t width, float* dtable) = 0;
   virtual void cast(const float* x, operand y, std::size_t n) = 0;
   virtual void add(const float* x, float* y, std::size_t n) = 0;
-  virtual void gather(const float* x, const std::int32_t* rows, std::int32_t count, std::int32_t width, float* y) = 0;
+  /// y[to[i]] <- x[from[i]]; without `to`, y[i].
+  virtual void gather(const float* x, const std::int32_t* from, std::int32_t count, std::int32_t width, float* y,
+                      const std::int32_t* to) = 0;
   /// y[rows[i]] += x[i]; rows are distinct.
   virtual void scatter_add(const float* x, const std::int32_t* rows, std::int32_t count, std::int32_t width,
                            float* y) = 0;
   virtual void add_bias(operand y, std::int32_t rows, std::int32_t width, const float* bias) = 0;
   virtual void bias_gradient(operand dy, std::int32_t rows, std::int32_t width, float* db) = 0;
-  /// y <- or += w x r with r = 1 / sqrt(mean x^2 + eps); r is kept, one per vector.
+  /// y <- w x r with r = 1 / sqrt(mean x^2 + eps), plus addend, laid out as y, where it is not null; r is kept, one per
+  /// vector. x may be y.
   virtual void rms_norm(row_shape shape, row_operand x, const float* w, double eps, row_operand y, float* r,
-                        result_mode mode) = 0;
+                        const float* addend) = 0;
   /// dx <- or +=, dw +=. dx may be dy.
   virtual void rms_norm_backward(row_shape shape, row_operand dy, row_operand x, const float* w, const float* r,
                                  row_operand dx, float* dw, result_mode mode) = 0;
-  /// Rotates the first `heads` vectors of each row; direction -1 is the gradient. Tables: [position, head_dim / 2].
-  virtual void rotate(operand x, std::int64_t stride, std::int32_t rows, std::int32_t heads, std::int32_t head_dim,
-                      const std::int32_t* positions, const float* cosines, const float* sines, int direction) = 0;
+  /// qkv <- the rows of raw, [rows, (heads + 2 kv_heads) head_dim], prepared; it may be raw.
+  virtual void prepare_heads(attention_shape shape, std::int32_t rows, operand raw, operand qkv,
+                             const head_preparation& how) = 0;
+  /// dqkv: the gradient of what was prepared on entry, of raw on return. Gradients of the norms' weights are added to;
+  /// that of a bias is bias_gradient of the result.
+  virtual void prepare_heads_backward(attention_shape shape, std::int32_t rows, operand dqkv, operand raw,
+                                      const head_preparation& how, float* dq_norm, float* dk_norm) = 0;
   virtual void swiglu(operand gate_up, std::int32_t rows, std::int32_t width, operand out) = 0;
   virtual void swiglu_backward(operand dout, operand gate_up, std::int32_t rows, std::int32_t width,
                                operand dgate_up) = 0;
 
   // Attention.
-  virtual attention_tiles tiles(scalar_type type) const = 0;
+  virtual attention_tiles tiles(scalar_type type, std::int32_t head_dim) const = 0;
   /// One tile of queries of one head, or one query of all heads of a group (`grouped`), per block. log_sum, where not
   /// null: [rows, heads].
   virtual void attention(attention_shape shape, const attention_task* tasks, std::int32_t count, operand q,
@@ -143,13 +185,11 @@ class device {
                                   std::int32_t count, const key_task* keys, std::int32_t key_count,
                                   const std::int32_t* positions, operand qkv, operand out, operand dout,
                                   const float* log_sum, float* delta, operand dqkv) = 0;
-  /// cache rows[i] <- row i of keys and values.
-  virtual void scatter_rows(operand x, std::int64_t stride, const std::int32_t* rows, std::int32_t count,
-                            std::int32_t width, operand cache) = 0;
 
   // The vocabulary. logits: [rows, vocab] floats.
   /// Keeps the top_k largest logits (0: all) and of them the fewest whose probability reaches top_p; ties stay
-  /// together. The others become -infinity.
+  /// together. The others become -infinity. Probabilities are compared to within 2^-41 of the
+  /// largest, of vocabularies above 2^18 less exactly.
   virtual void truncate(float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                         std::int32_t top_k, double top_p) = 0;
   virtual void distributions(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
@@ -158,7 +198,8 @@ class device {
   virtual void edge_log_probs(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                               const row_distribution* p, const std::int32_t* begin, const std::int32_t* next,
                               double* log_probs) = 0;
-  /// dlogits <- gradient of sum_e coefficient[e] log pi(next[e]). The edges of a row lead to distinct tokens.
+  /// dlogits <- gradient of sum_e coefficient[e] log pi(next[e]). The edges of a row lead to distinct tokens; those to
+  /// tokens that cannot come (logit -infinity) count nothing.
   virtual void edge_gradient(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                              const row_distribution* p, const std::int32_t* begin, const std::int32_t* next,
                              const double* coefficients, operand dlogits) = 0;
@@ -167,8 +208,8 @@ class device {
                     const row_distribution* p, const double* uniform, std::int32_t* next, double* log_probs) = 0;
 };
 
-/// The GPU of that index, with a stream of its own. Link with rlvr::cuda.
-/// Throws device_error when there is none.
+/// The GPU of that index, with a stream of its own: the calls of two devices have no order between them, so spaces and
+/// policies whose vectors meet share one. Link with rlvr::cuda. Throws device_error when there is none.
 std::shared_ptr<device> open_device(int index = 0);
 
 }  // namespace rlvr::cuda

@@ -5,7 +5,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -20,7 +22,9 @@ namespace rlvr::cuda {
 
 namespace detail {
 inline void check(cudaError_t status, const char* call, const char* place) {
-  if (status != cudaSuccess) throw device_error(call, place, cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // it is told here, and not again by the next launch
+  throw device_error(call, place, cudaGetErrorString(status));
 }
 inline void check(cublasStatus_t status, const char* call, const char* place) {
   if (status != CUBLAS_STATUS_SUCCESS) throw device_error(call, place, cublasLtGetStatusString(status));
@@ -34,7 +38,7 @@ inline void check(cublasStatus_t status, const char* call, const char* place) {
   ::rlvr::cuda::detail::check(__VA_ARGS__, #__VA_ARGS__, __FILE__ ":" RLVR_CUDA_TEXT(__LINE__))
 
 template <class Kernel>
-__global__ void __launch_bounds__(block_threads) run_kernel(const Kernel kernel) {
+__global__ void __launch_bounds__(threads_of<Kernel>()) run_kernel(const Kernel kernel) {
   thread_block b{static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y)};
   kernel(b);
 }
@@ -52,7 +56,47 @@ class stream {
   cudaStream_t handle_ = nullptr;
 };
 
-/// Matrix products; a plan per shape, the first that the library's heuristic offers.
+/// Pinned memory between the host's and the device's, in two halves: while the device reads one, the host fills the
+/// other. The event of a half says when the device has read it. So an upload waits for nothing but room.
+class staging {
+ public:
+  staging() {
+    RLVR_CUDA_CHECK(cudaMallocHost(&memory_, 2 * half));
+    for (cudaEvent_t& e : read_)
+      if (const cudaError_t status = cudaEventCreateWithFlags(&e, cudaEventDisableTiming); status != cudaSuccess) {
+        release();
+        RLVR_CUDA_CHECK(status);
+      }
+  }
+  staging(const staging&) = delete;
+  staging& operator=(const staging&) = delete;
+  ~staging() { release(); }
+
+  void upload(void* to, const void* from, std::size_t bytes, cudaStream_t s) {
+    for (std::size_t at = 0; at < bytes; at += half) {
+      const std::size_t some = std::min(half, bytes - at);
+      char* piece = static_cast<char*>(memory_) + next_ * half;
+      RLVR_CUDA_CHECK(cudaEventSynchronize(read_[next_]));  // returns at once when nothing was recorded yet
+      std::memcpy(piece, static_cast<const char*>(from) + at, some);
+      RLVR_CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(to) + at, piece, some, cudaMemcpyHostToDevice, s));
+      RLVR_CUDA_CHECK(cudaEventRecord(read_[next_], s));
+      next_ = 1 - next_;
+    }
+  }
+
+ private:
+  static constexpr std::size_t half = std::size_t{4} << 20;
+  void release() {
+    for (cudaEvent_t e : read_)
+      if (e) cudaEventDestroy(e);
+    cudaFreeHost(memory_);
+  }
+  void* memory_ = nullptr;
+  cudaEvent_t read_[2] = {};
+  int next_ = 0;
+};
+
+/// Matrix products; a plan per shape, the first that the library's heuristic offers: the same for the same shape.
 class matrix_products {
  public:
   matrix_products() {
@@ -65,14 +109,15 @@ class matrix_products {
   matrix_products(const matrix_products&) = delete;
   matrix_products& operator=(const matrix_products&) = delete;
   ~matrix_products() {
-    for (auto& entry : plans_) release(entry.second);
+    clear();
     cudaFree(workspace_);
     cublasLtDestroy(handle_);
   }
 
-  void run(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand c,
-           result_mode mode, cudaStream_t stream) {
+  void run(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
+           operand c, cudaStream_t stream) {
     if (m == 0 || n == 0 || k == 0) return;
+    const operand from = addend.data ? addend : c;
     const key shape{static_cast<std::int64_t>(form),
                     m,
                     n,
@@ -81,9 +126,10 @@ class matrix_products {
                     static_cast<std::int64_t>(c.type),
                     alignment(a.data),
                     alignment(b.data),
-                    alignment(c.data)};
+                    std::min(alignment(from.data), alignment(c.data))};
     auto found = plans_.find(shape);
     if (found == plans_.end()) {
+      if (plans_.size() >= most_plans) clear();
       plan made;
       try {
         make(shape, a.type, c.type, made);
@@ -94,14 +140,15 @@ class matrix_products {
       found = plans_.emplace(shape, made).first;
     }
     plan& p = found->second;
-    const float one = 1.f, beta = mode == result_mode::add ? 1.f : 0.f;
+    const float one = 1.f, beta = addend.data ? 1.f : 0.f;
     // Row-major c = a b is column-major c^T = b^T a^T.
-    RLVR_CUDA_CHECK(cublasLtMatmul(handle_, p.operation, &one, b.data, p.left, a.data, p.right, &beta, c.data, p.result,
-                                   c.data, p.result, &p.algorithm, workspace_, workspace_bytes, stream));
+    RLVR_CUDA_CHECK(cublasLtMatmul(handle_, p.operation, &one, b.data, p.left, a.data, p.right, &beta, from.data,
+                                   p.result, c.data, p.result, &p.algorithm, workspace_, workspace_bytes, stream));
   }
 
  private:
   static constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
+  static constexpr std::size_t most_plans = 4096;  ///< weight gradients have one for every number of rows
   using key = std::array<std::int64_t, 9>;
   struct plan {
     cublasLtMatmulDesc_t operation = nullptr;
@@ -156,11 +203,14 @@ class matrix_products {
                          concat("no algorithm for a product of ", m, " x ", n, " x ", k));
     p.algorithm = best.algo;
   }
+  void clear() {
+    for (auto& entry : plans_) release(entry.second);
+    plans_.clear();
+  }
   static void release(plan& p) {
-    cublasLtMatrixLayoutDestroy(p.left);
-    cublasLtMatrixLayoutDestroy(p.right);
-    cublasLtMatrixLayoutDestroy(p.result);
-    cublasLtMatmulDescDestroy(p.operation);
+    for (cublasLtMatrixLayout_t layout : {p.left, p.right, p.result})
+      if (layout) cublasLtMatrixLayoutDestroy(layout);
+    if (p.operation) cublasLtMatmulDescDestroy(p.operation);
   }
 
   cublasLtHandle_t handle_ = nullptr;
@@ -168,78 +218,126 @@ class matrix_products {
   std::map<key, plan> plans_;
 };
 
+/// One GPU and one stream, in whose order everything happens: the host runs ahead of the device, and waits only where
+/// it asks for numbers. Any thread may call, one at a time.
 class gpu_device final : public kernel_device<gpu_device> {
  public:
-  explicit gpu_device(int index) : index_(select(index)) {}
+  explicit gpu_device(int index) : index_(open(index)) {}
   ~gpu_device() override {
+    cudaSetDevice(index_);
     cudaStreamSynchronize(stream_.get());
-    cudaFree(scratch_);
   }
 
   void* allocate(std::size_t bytes) override {
+    use();
     void* data = nullptr;
     const cudaError_t status = cudaMalloc(&data, std::max<std::size_t>(bytes, 1));
     if (status == cudaErrorMemoryAllocation) {
-      (void)cudaGetLastError();  // it is told here, and not again by the next call
+      (void)cudaGetLastError();
       throw out_of_memory("cudaMalloc", bytes, free_bytes());
     }
     RLVR_CUDA_CHECK(status);
     return data;
   }
-  void release(void* data) noexcept override { cudaFree(data); }  // waits for what is under way
+  void release(void* data) noexcept override {
+    cudaSetDevice(index_);
+    cudaStreamSynchronize(stream_.get());  // what is under way may use it
+    cudaFree(data);
+  }
   std::size_t free_bytes() override {
+    use();
     std::size_t free = 0, total = 0;
     RLVR_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     return free;
   }
   void upload(void* to, const void* from, std::size_t bytes) override {
-    RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()));
-    synchronize();
+    use();
+    staging_.upload(to, from, bytes, stream_.get());
   }
   void download(void* to, const void* from, std::size_t bytes) override {
+    use();
     RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()));
     synchronize();
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
+    use();
     RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.get()));
   }
-  void clear(void* to, std::size_t bytes) override { RLVR_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream_.get())); }
-  void synchronize() override { RLVR_CUDA_CHECK(cudaStreamSynchronize(stream_.get())); }
+  void clear(void* to, std::size_t bytes) override {
+    use();
+    RLVR_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream_.get()));
+  }
+  void synchronize() override {
+    use();
+    RLVR_CUDA_CHECK(cudaStreamSynchronize(stream_.get()));
+  }
+  void* stream() override {
+    use();
+    return stream_.get();
+  }
 
-  void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand c,
-                result_mode mode) override {
-    products_.run(form, m, n, k, a, b, c, mode, stream_.get());
+  using kernel_device::multiply;
+  void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
+                operand c) override {
+    use();
+    products_.run(form, m, n, k, a, b, addend, c, stream_.get());
   }
 
   template <class Kernel>
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
+    use();
     const std::size_t bytes = kernel.shared_bytes();
-    if (bytes > 48 * 1024)  // more than this has to be asked for
-      RLVR_CUDA_CHECK(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(bytes)));
+    if (bytes > 32 * 1024) allow_shared<Kernel>(bytes);  // that of reductions is not in `bytes`
     const dim3 grid(static_cast<unsigned>(x), static_cast<unsigned>(y));
-    run_kernel<Kernel><<<grid, block_threads, bytes, stream_.get()>>>(kernel);
-    RLVR_CUDA_CHECK(cudaGetLastError());
+    run_kernel<Kernel><<<grid, threads_of<Kernel>(), bytes, stream_.get()>>>(kernel);
+    detail::check(cudaGetLastError(), __PRETTY_FUNCTION__, __FILE__ ":" RLVR_CUDA_TEXT(__LINE__));  // names the kernel
   }
-  void* scratch(std::size_t bytes) {
-    if (scratch_bytes_ >= bytes) return scratch_;
-    void* larger = allocate(bytes);
-    cudaFree(scratch_);
-    scratch_ = larger;
-    scratch_bytes_ = bytes;
-    return scratch_;
-  }
+  void* scratch() { return scratch_.data; }
 
  private:
-  static int select(int index) {
+  struct fixed_memory {
+    void* data = nullptr;
+    fixed_memory() { RLVR_CUDA_CHECK(cudaMalloc(&data, scratch_bytes)); }
+    fixed_memory(const fixed_memory&) = delete;
+    fixed_memory& operator=(const fixed_memory&) = delete;
+    ~fixed_memory() { cudaFree(data); }
+  };
+
+  static int open(int index) {
+    int driver = 0;
+    (void)cudaDriverGetVersion(&driver);
+    if (driver == 0)  // cudaSetDevice would say that it is too old
+      throw device_error("cudaDriverGetVersion", __FILE__ ":" RLVR_CUDA_TEXT(__LINE__),
+                         "no NVIDIA driver is installed, so no GPU can be used");
     RLVR_CUDA_CHECK(cudaSetDevice(index));
     return index;
   }
+  void use() const { RLVR_CUDA_CHECK(cudaSetDevice(index_)); }  // which GPU calls go to is a property of the thread
+
+  /// More than 48 KiB of shared memory has to be asked for, kernel by kernel. What is allowed only grows: another
+  /// device's thread may be about to launch the same kernel with more.
+  template <class Kernel>
+  void allow_shared(std::size_t bytes) const {
+    static std::mutex one_at_a_time;
+    static std::map<int, std::size_t> allowed;  // per GPU
+    const std::lock_guard lock(one_at_a_time);
+    std::size_t& most = allowed[index_];
+    if (bytes <= most) return;
+    int limit = 0;
+    RLVR_CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, index_));
+    if (bytes > static_cast<std::size_t>(limit))
+      throw device_error(__PRETTY_FUNCTION__, __FILE__ ":" RLVR_CUDA_TEXT(__LINE__),
+                         concat("a block needs ", bytes, " bytes of shared memory, this GPU has ", limit));
+    RLVR_CUDA_CHECK(
+        cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+    most = bytes;
+  }
+
   int index_;
-  stream stream_;
+  fixed_memory scratch_;
+  cuda::stream stream_;
+  staging staging_;
   matrix_products products_;
-  void* scratch_ = nullptr;
-  std::size_t scratch_bytes_ = 0;
 };
 
 }  // namespace rlvr::cuda

@@ -1,5 +1,6 @@
 #pragma once
-/// The GPU's double for tests: the same kernels, one thread after the other, and memory that can be made to run out.
+/// The GPU's double for tests: the same kernels, one thread after the other, memory that can be made to run out, and a
+/// count of what a GPU would have been asked to do.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,15 +15,23 @@
 
 namespace rlvr::cuda {
 
+/// Calls that a GPU's stream would have got. Each download is a wait of the host for the device.
+struct call_count {
+  std::size_t kernels = 0, products = 0, copies = 0, uploads = 0, downloads = 0, waits = 0;
+};
+
 class host_device final : public kernel_device<host_device> {
  public:
+  call_count calls;
   std::size_t capacity = std::size_t{1} << 32;     ///< bytes in all
   std::size_t allocations_left = ~std::size_t{0};  ///< the one after them fails
+  std::size_t largest_piece = ~std::size_t{0};     ///< of the memory that is free: more at once fails
 
   std::size_t used_bytes() const { return used_; }
 
   void* allocate(std::size_t bytes) override {
-    if (allocations_left == 0 || bytes > free_bytes()) throw out_of_memory("allocate", bytes, free_bytes());
+    if (allocations_left == 0 || bytes > largest_piece || bytes > free_bytes())
+      throw out_of_memory("allocate", bytes, free_bytes());
     --allocations_left;
     // As on a GPU: aligned, and not cleared. All bits set is NaN in float and bfloat16.
     void* data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -39,25 +48,37 @@ class host_device final : public kernel_device<host_device> {
     std::free(data);
   }
   std::size_t free_bytes() override { return capacity - used_; }
-  void upload(void* to, const void* from, std::size_t bytes) override { copy(to, from, bytes); }
-  void download(void* to, const void* from, std::size_t bytes) override { copy(to, from, bytes); }
+  void upload(void* to, const void* from, std::size_t bytes) override {
+    ++calls.uploads;
+    move(to, from, bytes);
+  }
+  void download(void* to, const void* from, std::size_t bytes) override {
+    ++calls.downloads;
+    move(to, from, bytes);
+  }
   void copy(void* to, const void* from, std::size_t bytes) override {
-    if (bytes > 0) std::memcpy(to, from, bytes);
+    ++calls.copies;
+    move(to, from, bytes);
   }
   void clear(void* to, std::size_t bytes) override {
+    ++calls.copies;
     if (bytes > 0) std::memset(to, 0, bytes);
   }
-  void synchronize() override {}
+  void synchronize() override { ++calls.waits; }
+  void* stream() override { return nullptr; }
 
-  void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand c,
-                result_mode mode) override {
+  using kernel_device::multiply;
+  void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
+                operand c) override {
+    ++calls.products;
     detail::with_type(a.type, [&](auto* in) {
       detail::with_type(c.type, [&](auto* out) {
         const auto *x = detail::as(a, in), *y = detail::as(b, in);
         auto* z = detail::as(c, out);
+        const auto* plus = detail::as(addend, out);
         for (std::int64_t i = 0; i < m; ++i)
           for (std::int64_t j = 0; j < n; ++j) {
-            float sum = mode == result_mode::add ? cuda::load(z, i * n + j) : 0.f;
+            float sum = plus ? cuda::load(plus, i * n + j) : 0.f;
             for (std::int64_t p = 0; p < k; ++p)
               sum += cuda::load(x, form == product_form::tn ? p * m + i : i * k + p) *
                      cuda::load(y, form == product_form::nt ? j * k + p : p * n + j);
@@ -69,6 +90,7 @@ class host_device final : public kernel_device<host_device> {
 
   template <class Kernel>
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
+    ++calls.kernels;
     const std::size_t bytes = kernel.shared_bytes();
     if (shared_.size() * sizeof(block_memory) < bytes) shared_.resize(bytes / sizeof(block_memory) + 1);
     auto* memory = reinterpret_cast<std::byte*>(shared_.data());
@@ -79,12 +101,15 @@ class host_device final : public kernel_device<host_device> {
         kernel(b);
       }
   }
-  void* scratch(std::size_t bytes) {
-    if (scratch_.size() < bytes / sizeof(double) + 1) scratch_.resize(bytes / sizeof(double) + 1);
+  void* scratch() {
+    if (scratch_.empty()) scratch_.resize(scratch_bytes / sizeof(double));
     return scratch_.data();
   }
 
  private:
+  static void move(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  }
   struct alignas(128) block_memory {
     std::byte bytes[128];
   };

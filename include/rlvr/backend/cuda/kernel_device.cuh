@@ -1,12 +1,18 @@
 #pragma once
-/// The kernels as a device: which block does what. Launcher has launch(grid_x, grid_y, kernel) and scratch memory.
+/// The kernels as a device: which block does what. Launcher has launch(grid_x, grid_y, kernel), and scratch() of
+/// scratch_bytes: nothing is allocated in the middle of work.
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <type_traits>
 #include <vector>
 
+#include <rlvr/backend/cuda/attention_backward.cuh>
+#include <rlvr/backend/cuda/attention_forward.cuh>
 #include <rlvr/backend/cuda/attention_kernels.cuh>
 #include <rlvr/backend/cuda/device.hpp>
 #include <rlvr/backend/cuda/row_kernels.cuh>
@@ -31,10 +37,14 @@ S* as(const operand& x, S*) {
 }
 }  // namespace detail
 
+inline constexpr std::size_t scratch_bytes = std::size_t{16} << 20;  ///< partial sums
+
 /// Models device; derived from it are the GPU and its host double.
 template <class Launcher>
 class kernel_device : public device {
  public:
+  using device::multiply;
+
   void scale(double a, float* y, std::size_t n) override {
     coordinates(kernels::scale_by{static_cast<float>(a), y}, n);
   }
@@ -50,11 +60,11 @@ class kernel_device : public device {
     require(x.size() >= 1 && x.size() <= kernels::most_gram_vectors, "cuda::gram: ", x.size(), " vectors, 1 to ",
             kernels::most_gram_vectors, " are possible");
     const std::size_t pairs = x.size() * (x.size() + 1) / 2;
-    const std::int64_t spans = spans_of(n);
-    auto* partial =
-        static_cast<double*>(self().scratch((static_cast<std::size_t>(spans) + 1) * pairs * sizeof(double)));
+    const std::int64_t count = static_cast<std::int64_t>(n), span = kernels::sum_span(count);
+    const std::int64_t spans = (count + span - 1) / span;
+    auto* partial = static_cast<double*>(self().scratch());
     kernels::gram_spans kernel{
-        .x = {}, .vectors = static_cast<int>(x.size()), .n = static_cast<std::int64_t>(n), .out = partial};
+        .x = {}, .vectors = static_cast<int>(x.size()), .n = count, .span = span, .out = partial};
     for (std::size_t i = 0; i < x.size(); ++i) kernel.x[i] = x[i];
     double* sums = partial + static_cast<std::size_t>(spans) * pairs;
     launch(spans, 1, kernel);
@@ -73,6 +83,15 @@ class kernel_device : public device {
     sum_spans<4>(kernels::survival_sums{theta, alpha, d}, n, out);
     return {out[0], out[1], out[2], out[3]};
   }
+  void map(rlvr::detail::decay_towards f, float* y, std::size_t n, const float* x) override {
+    coordinates(kernels::map_decay{f, x, y}, n);
+  }
+  void map(rlvr::detail::decay_towards_square f, float* y, std::size_t n, const float* x) override {
+    coordinates(kernels::map_decay_square{f, x, y}, n);
+  }
+  void map(rlvr::detail::adamw_update f, float* y, std::size_t n, const float* m, const float* v) override {
+    coordinates(kernels::map_adamw{f, m, v, y}, n);
+  }
 
   void embed(operand table, const std::int32_t* tokens, std::int32_t rows, std::int32_t width, float* x) override {
     detail::with_type(table.type, [&]<class S>(S* type) {
@@ -89,8 +108,9 @@ class kernel_device : public device {
     });
   }
   void add(const float* x, float* y, std::size_t n) override { coordinates(kernels::add_floats{x, y}, n); }
-  void gather(const float* x, const std::int32_t* rows, std::int32_t count, std::int32_t width, float* y) override {
-    launch(count, 1, kernels::gather_rows{{}, x, rows, width, y});
+  void gather(const float* x, const std::int32_t* from, std::int32_t count, std::int32_t width, float* y,
+              const std::int32_t* to) override {
+    launch(count, 1, kernels::gather_rows{{}, x, from, width, y, to});
   }
   void scatter_add(const float* x, const std::int32_t* rows, std::int32_t count, std::int32_t width,
                    float* y) override {
@@ -103,11 +123,11 @@ class kernel_device : public device {
   }
   void bias_gradient(operand dy, std::int32_t rows, std::int32_t width, float* db) override {
     detail::with_type(dy.type, [&]<class S>(S* type) {
-      columns({rows, 1, width}, detail::as(dy, type), width, detail::as(operand{}, type), 0, nullptr, db);
+      columns({rows, 1, width}, detail::as(dy, type), width, detail::as(operand{}, type), 0, nullptr, 0, db);
     });
   }
   void rms_norm(row_shape s, row_operand x, const float* w, double eps, row_operand y, float* r,
-                result_mode mode) override {
+                const float* addend) override {
     detail::with_type(x.at.type, [&]<class X>(X* from) {
       detail::with_type(y.at.type, [&]<class Y>(Y* to) {
         launch(s.rows, s.groups,
@@ -121,7 +141,7 @@ class kernel_device : public device {
                                         detail::as(y.at, to),
                                         y.stride,
                                         r,
-                                        mode == result_mode::add});
+                                        addend});
       });
     });
   }
@@ -129,7 +149,7 @@ class kernel_device : public device {
                          float* dw, result_mode mode) override {
     // dy and x are of one type everywhere in a decoder.
     detail::with_type(x.at.type, [&]<class X>(X* from) {
-      columns(s, detail::as(dy.at, from), dy.stride, detail::as(x.at, from), x.stride, r, dw);
+      columns(s, detail::as(dy.at, from), dy.stride, detail::as(x.at, from), x.stride, r, s.groups, dw);
       detail::with_type(dx.at.type, [&]<class Y>(Y* to) {
         launch(s.rows, s.groups,
                kernels::normalise_gradient<X, X, Y>{{},
@@ -147,19 +167,26 @@ class kernel_device : public device {
       });
     });
   }
-  void rotate(operand x, std::int64_t stride, std::int32_t rows, std::int32_t heads, std::int32_t head_dim,
-              const std::int32_t* positions, const float* cosines, const float* sines, int direction) override {
-    detail::with_type(x.type, [&]<class S>(S* type) {
+  void prepare_heads(attention_shape shape, std::int32_t rows, operand raw, operand qkv,
+                     const head_preparation& how) override {
+    detail::with_type(qkv.type, [&]<class S>(S* type) {
       launch(rows, 1,
-             kernels::rotate_heads<S>{{},
-                                      detail::as(x, type),
-                                      stride,
-                                      heads,
-                                      head_dim / 2,
-                                      positions,
-                                      cosines,
-                                      sines,
-                                      static_cast<float>(direction)});
+             kernels::prepare_row<S>{shape, detail::as(raw, type), detail::as(qkv, type), how,
+                                     detail::as(how.cache, type)});
+    });
+  }
+  void prepare_heads_backward(attention_shape s, std::int32_t rows, operand dqkv, operand raw,
+                              const head_preparation& how, float* dq_norm, float* dk_norm) override {
+    detail::with_type(dqkv.type, [&]<class S>(S* type) {
+      S* d = detail::as(dqkv, type);
+      launch(rows, 1, kernels::rotate_back<S>{s, d, how.positions, how.cosines, how.sines});
+      if (!how.q_norm) return;
+      const S* x = detail::as(raw, type);
+      const std::int32_t keys = s.heads * s.head_dim, heads = s.heads + s.kv_heads;
+      const std::int64_t stride = keys + 2 * s.kv_heads * s.head_dim;
+      columns({rows, s.heads, s.head_dim}, d, stride, x, stride, how.scale, heads, dq_norm);
+      columns({rows, s.kv_heads, s.head_dim}, d + keys, stride, x + keys, stride, how.scale + s.heads, heads, dk_norm);
+      launch(rows, 1, kernels::normalise_heads_gradient<S>{s, d, x, how});
     });
   }
   void swiglu(operand gate_up, std::int32_t rows, std::int32_t width, operand out) override {
@@ -176,15 +203,26 @@ class kernel_device : public device {
     });
   }
 
-  attention_tiles tiles(scalar_type type) const override {
-    return type == scalar_type::float32
-               ? attention_tiles{kernels::forward_tile<float>, kernels::backward_tile<float>}
-               : attention_tiles{kernels::forward_tile<bfloat16>, kernels::backward_tile<bfloat16>};
+  attention_tiles tiles(scalar_type type, std::int32_t head_dim) const override {
+    if (type == scalar_type::float32) return {kernels::forward_tile<float>, kernels::backward_tile<float>};
+    if (kernels::fits_registers(head_dim))
+      return {kernels::attend_forward_in_registers<64>::queries, kernels::attention_gradient_in_registers<64>::rows};
+    return {kernels::forward_tile<bfloat16>, kernels::backward_tile<bfloat16>};
   }
   void attention(attention_shape shape, const attention_task* tasks, std::int32_t count, operand q,
                  std::int64_t q_stride, key_value_rows prefix, key_value_rows own, operand out, std::int64_t out_stride,
                  float* log_sum, bool grouped) override {
     detail::with_type(q.type, [&]<class S>(S* type) {
+      if constexpr (std::is_same_v<S, bfloat16>)
+        if (!grouped && kernels::fits_registers(shape.head_dim))
+          return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
+            launch(count, shape.heads,
+                   kernels::attend_forward_in_registers<Width>{
+                       shape, tasks, count, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
+                       detail::as(prefix.values, type), prefix.stride, detail::as(own.keys, type),
+                       detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum,
+                       1 / std::sqrt(static_cast<float>(shape.head_dim))});
+          });
       const auto run = [&]<int Queries>(std::integral_constant<int, Queries>, int heads_per_block) {
         launch(
             count, shape.heads / heads_per_block,
@@ -205,6 +243,22 @@ class kernel_device : public device {
                           const key_task* keys, std::int32_t key_count, const std::int32_t* positions, operand qkv,
                           operand out, operand dout, const float* log_sum, float* delta, operand dqkv) override {
     detail::with_type(qkv.type, [&]<class S>(S* type) {
+      if constexpr (std::is_same_v<S, bfloat16>)
+        if (kernels::fits_registers(shape.head_dim))
+          return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
+            const kernels::attention_gradient_in_registers<Width> common{
+                shape,
+                detail::as(qkv, type),
+                detail::as(out, type),
+                detail::as(dout, type),
+                log_sum,
+                delta,
+                detail::as(dqkv, type),
+                1 / std::sqrt(static_cast<float>(shape.head_dim))};
+            launch(count, shape.heads, kernels::attend_backward_queries_in_registers<Width>(common, tasks, count));
+            launch(key_count, shape.kv_heads,
+                   kernels::attend_backward_keys_in_registers<Width>(common, keys, positions));
+          });
       launch(rows, 1,
              kernels::attention_delta<S>{
                  {}, shape.heads, shape.head_dim, detail::as(out, type), detail::as(dout, type), delta});
@@ -212,12 +266,6 @@ class kernel_device : public device {
                                                   log_sum, delta,     detail::as(dqkv, type)};
       launch(count, shape.heads, kernels::attend_backward_queries<S>(common, tasks));
       launch(key_count, shape.kv_heads, kernels::attend_backward_keys<S>(common, keys));
-    });
-  }
-  void scatter_rows(operand x, std::int64_t stride, const std::int32_t* rows, std::int32_t count, std::int32_t width,
-                    operand cache) override {
-    detail::with_type(x.type, [&]<class S>(S* type) {
-      launch(count, 1, kernels::scatter_copy<S>{{}, detail::as(x, type), stride, rows, width, detail::as(cache, type)});
     });
   }
 
@@ -264,29 +312,32 @@ class kernel_device : public device {
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
     if (x > 0 && y > 0) self().launch(x, y, kernel);
   }
-  static std::int64_t spans_of(std::size_t n) {
-    return (static_cast<std::int64_t>(n) + kernels::vector_span - 1) / kernels::vector_span;
-  }
   template <class F>
   void coordinates(F f, std::size_t n) {
-    launch(spans_of(n), 1, kernels::for_coordinates<F>(f, static_cast<std::int64_t>(n)));
+    const auto count = static_cast<std::int64_t>(n);
+    launch((count + kernels::vector_span - 1) / kernels::vector_span, 1, kernels::for_coordinates<F>(f, count));
   }
   template <int N, class F>
   void sum_spans(F f, std::size_t n, double* out) {
-    const std::int64_t spans = spans_of(n);
-    auto* partial = static_cast<double*>(self().scratch((static_cast<std::size_t>(spans) + 1) * N * sizeof(double)));
-    launch(spans, 1, kernels::span_sums<N, F>(f, static_cast<std::int64_t>(n), partial));
-    launch(N, 1, kernels::add_spans(partial, spans, N, partial + spans * N));
-    download(out, partial + spans * N, N * sizeof(double));
+    const kernels::span_sums<N, F> kernel(f, static_cast<std::int64_t>(n), static_cast<double*>(self().scratch()));
+    const std::int64_t spans = (kernel.n + kernel.span - 1) / kernel.span;
+    launch(spans, 1, kernel);
+    launch(N, 1, kernels::add_spans(kernel.out, spans, N, kernel.out + spans * N));
+    download(out, kernel.out + spans * N, N * sizeof(double));
   }
   template <class X, class D>
   void columns(row_shape s, const D* d, std::int64_t d_stride, const X* x, std::int64_t x_stride, const float* r,
-               float* out) {
+               std::int64_t r_stride, float* out) {
     using kernel = kernels::column_spans<X, D>;
-    const std::int64_t vectors = std::int64_t{s.rows} * s.groups, spans = (vectors + kernel::span - 1) / kernel::span;
-    auto* partial = static_cast<float*>(self().scratch(static_cast<std::size_t>(spans * s.width) * sizeof(float)));
+    const std::int64_t vectors = std::int64_t{s.rows} * s.groups;
+    constexpr std::int64_t most_blocks = 65535;  // of a grid's y
+    const std::int64_t most =
+        std::min(static_cast<std::int64_t>(scratch_bytes / sizeof(float)) / s.width, most_blocks) * kernel::least_span;
+    const std::int64_t span = std::max<std::int64_t>(1, (vectors + most - 1) / most) * kernel::least_span;
+    const std::int64_t spans = (vectors + span - 1) / span;
+    auto* partial = static_cast<float*>(self().scratch());
     launch((s.width + kernel::columns - 1) / kernel::columns, spans,
-           kernel{{}, vectors, s.groups, s.width, d, d_stride, x, x_stride, r, partial});
+           kernel{{}, vectors, s.groups, s.width, span, d, d_stride, x, x_stride, r, r_stride, partial});
     launch((s.width + block_threads - 1) / block_threads, 1, kernels::add_columns{{}, partial, spans, s.width, out});
   }
 };

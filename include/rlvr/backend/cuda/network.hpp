@@ -1,6 +1,7 @@
 #pragma once
 /// The decoder's layers on a device, over packed rows, forward and backward. The residual stream and all gradients of
-/// parameters are floats; weights and what lies between matrix products are of the compute type.
+/// parameters are floats; weights and what lies between matrix products are of the compute type. All buffers have room
+/// for padded_rows.
 
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +10,18 @@
 #include <rlvr/backend/cuda/shape.hpp>
 
 namespace rlvr::cuda {
+
+/// Products are taken of whole tiles of rows: numbers of rows that differ by less use the same algorithm of the
+/// library, and have the same bits. What is in the rows behind the last does not matter.
+inline constexpr std::int32_t product_rows = 16;
+template <class Size>
+constexpr Size padded_rows(Size rows) {
+  return (rows + static_cast<Size>(product_rows - 1)) / static_cast<Size>(product_rows) *
+         static_cast<Size>(product_rows);
+}
+
+/// Whether a micro-batch is only scored, or differentiated too.
+enum class pass { score, gradient };
 
 /// Hands out consecutive parts of one allocation; without memory it only counts.
 class arena {
@@ -31,20 +44,20 @@ class arena {
   std::size_t used_ = 0;
 };
 
-/// What one layer makes of `rows` rows, and keeps for its backward pass. With post_norm, attended and mapped are what
-/// the norms behind attention and MLP are taken of.
+/// What one layer makes of `rows` rows, and keeps for its backward pass, for which alone raw_qkv is not qkv. With
+/// post_norm, attended and mapped are what the norms behind attention and MLP are taken of.
 struct layer_activations {
   operand normed, qkv, raw_qkv, attention, middle_normed, gate_up, gated;
   float *scale, *qk_scale, *log_sum, *middle, *middle_scale, *attended, *attended_scale, *mapped, *mapped_scale;
 
-  layer_activations(const model_shape& s, std::size_t rows, scalar_type type, arena& a) {
+  layer_activations(const model_shape& s, std::size_t rows, scalar_type type, pass what, arena& a) {
     const auto n = [rows](std::int32_t width) { return rows * static_cast<std::size_t>(width); };
     normed = a.take(n(s.hidden), type);
     qkv = a.take(n(s.qkv_width), type);
-    raw_qkv = s.qk_norm ? a.take(n(s.qkv_width), type) : qkv;
+    raw_qkv = s.qk_norm && what == pass::gradient ? a.take(n(s.qkv_width), type) : qkv;
     attention = a.take(n(s.q_width), type);
     middle_normed = a.take(n(s.hidden), type);
-    gate_up = a.take(n(2 * s.mlp), type);
+    gate_up = a.take(n(s.gate_up_width), type);
     gated = a.take(n(s.mlp), type);
     scale = a.take<float>(rows);
     qk_scale = a.take<float>(n(s.qk_norm ? s.qk_norms() : 0));
@@ -67,7 +80,7 @@ struct layer_gradients {
     const auto n = [rows](std::int32_t width) { return rows * static_cast<std::size_t>(width); };
     out = a.take(n(s.hidden), type);
     gated = a.take(n(s.mlp), type);
-    gate_up = a.take(n(2 * s.mlp), type);
+    gate_up = a.take(n(s.gate_up_width), type);
     attention = a.take(n(s.q_width), type);
     qkv = a.take(n(s.qkv_width), type);
     normed = a.take<float>(n(s.hidden));
@@ -91,6 +104,12 @@ struct rope_tables {
   const float *cosines[2], *sines[2];
 };
 
+/// Rows of a cache of keys and values.
+struct cache_target {
+  operand at{};
+  const std::int32_t* rows = nullptr;
+};
+
 class network {
  public:
   /// theta: the float masters, of which norms and biases are read; weights: all parameters in the compute type.
@@ -104,54 +123,44 @@ class network {
     d_.embed(weights_.offset(s_.embedding), tokens, rows, s_.hidden, x);
   }
 
-  /// x through layer l to out, which may be x. attend(qkv) fills a.attention.
+  /// x through layer l to out, which may be x. attend() fills a.attention. Where there is a cache, row r's keys and
+  /// values go to its row cache.rows[r].
   template <class Attend>
   void forward(std::size_t l, std::int32_t rows, const std::int32_t* positions, const float* x, layer_activations& a,
-               float* out, Attend attend) const {
+               float* out, Attend attend, cache_target cache = {}) const {
     const layer_offsets& w = s_.layers[l];
     if (s_.post_norm)
       d_.cast(x, a.normed, count(rows, s_.hidden));
     else
-      norm(rows, x, w.input_norm, a.normed, a.scale, result_mode::assign);
+      norm(rows, x, w.input_norm, a.normed, a.scale);
     linear(rows, a.normed, s_.hidden, w.qkv, s_.qkv_width, a.raw_qkv);
-    if (s_.qkv_bias) d_.add_bias(a.raw_qkv, rows, s_.qkv_width, theta_ + w.qkv_bias);
-    if (s_.qk_norm) {
-      d_.copy(a.qkv.data, a.raw_qkv.data, count(rows, s_.qkv_width) * size_of(type()));
-      for_qk_norms(rows, w, [&](row_shape shape, std::size_t at, std::size_t weight, std::size_t scale) {
-        d_.rms_norm(shape, {a.raw_qkv.offset(at), s_.qkv_width}, theta_ + weight, s_.eps,
-                    {a.qkv.offset(at), s_.qkv_width}, a.qk_scale + scale, result_mode::assign);
-      });
-    }
-    rotate(l, rows, positions, a.qkv, 1);
-    attend(a.qkv);
+    prepare(l, rows, positions, a, cache);
+    attend();
     if (s_.post_norm) {
       linear(rows, a.attention, s_.q_width, w.output, s_.hidden, f32(a.attended));
       if (s_.output_bias) d_.add_bias(f32(a.attended), rows, s_.hidden, theta_ + w.output_bias);
-      copy(x, a.middle, rows);
-      norm(rows, a.attended, w.attention_norm, f32(a.middle), a.attended_scale, result_mode::add);
+      norm(rows, a.attended, w.attention_norm, f32(a.middle), a.attended_scale, x);
       d_.cast(a.middle, a.middle_normed, count(rows, s_.hidden));
     } else {
-      copy(x, a.middle, rows);
-      linear(rows, a.attention, s_.q_width, w.output, s_.hidden, f32(a.middle), result_mode::add);
+      linear(rows, a.attention, s_.q_width, w.output, s_.hidden, f32(a.middle), f32(x));
       if (s_.output_bias) d_.add_bias(f32(a.middle), rows, s_.hidden, theta_ + w.output_bias);
-      norm(rows, a.middle, w.mlp_norm, a.middle_normed, a.middle_scale, result_mode::assign);
+      norm(rows, a.middle, w.mlp_norm, a.middle_normed, a.middle_scale);
     }
-    linear(rows, a.middle_normed, s_.hidden, w.gate_up, 2 * s_.mlp, a.gate_up);
+    linear(rows, a.middle_normed, s_.hidden, w.gate_up, s_.gate_up_width, a.gate_up);
     d_.swiglu(a.gate_up, rows, s_.mlp, a.gated);
     if (!out) return;  // recomputed for the backward pass, which needs no output, but what its norm was taken of
-    copy(a.middle, out, rows);
     if (s_.post_norm) {
       linear(rows, a.gated, s_.mlp, w.down, s_.hidden, f32(a.mapped));
-      norm(rows, a.mapped, w.down_norm, f32(out), a.mapped_scale, result_mode::add);
+      norm(rows, a.mapped, w.down_norm, f32(out), a.mapped_scale, a.middle);
     } else {
-      linear(rows, a.gated, s_.mlp, w.down, s_.hidden, f32(out), result_mode::add);
+      linear(rows, a.gated, s_.mlp, w.down, s_.hidden, f32(out), f32(a.middle));
     }
   }
 
   /// Attention of packed rows over themselves.
   void attend(std::size_t l, const packed_rows& p, const layer_activations& a) const {
     const key_value_rows kv = keys_values(a.qkv);
-    d_.attention(s_.attention(l), p.forward, p.forward_count, a.qkv, s_.qkv_width, kv, kv, a.attention, s_.q_width,
+    d_.attention(attention_of(s_, l), p.forward, p.forward_count, a.qkv, s_.qkv_width, kv, kv, a.attention, s_.q_width,
                  a.log_sum, false);
   }
   key_value_rows keys_values(operand qkv) const {
@@ -164,26 +173,27 @@ class network {
                 float* dx, float* g) const {
     const layer_offsets& w = s_.layers[l];
     const std::int32_t rows = p.rows;
-    forward(l, rows, p.positions, x, a, nullptr, [&](operand) { attend(l, p, a); });
+    forward(l, rows, p.positions, x, a, nullptr, [&] { attend(l, p, a); });
     if (s_.post_norm) {
       linear(rows, a.gated, s_.mlp, w.down, s_.hidden, f32(a.mapped));
-      norm(rows, a.mapped, w.down_norm, f32(b.branch), a.mapped_scale, result_mode::assign);
+      norm(rows, a.mapped, w.down_norm, f32(b.branch), a.mapped_scale);
     }
 
     branch_gradient(rows, dx, a.mapped, a.mapped_scale, w.down_norm, b, g);
     linear_backward(rows, b.out, s_.hidden, w.down, s_.mlp, b.gated, a.gated, g);
     d_.swiglu_backward(b.gated, a.gate_up, rows, s_.mlp, b.gate_up);
-    linear_backward(rows, b.gate_up, 2 * s_.mlp, w.gate_up, s_.hidden, f32(b.normed), a.middle_normed, g);
+    linear_backward(rows, b.gate_up, s_.gate_up_width, w.gate_up, s_.hidden, f32(b.normed), a.middle_normed, g);
     input_gradient(rows, a.middle, a.middle_scale, w.mlp_norm, b, dx, g);
 
     branch_gradient(rows, dx, a.attended, a.attended_scale, w.attention_norm, b, g);
     if (s_.output_bias) d_.bias_gradient(b.out, rows, s_.hidden, g + w.output_bias);
     linear_backward(rows, b.out, s_.hidden, w.output, s_.q_width, b.attention, a.attention, g);
-    d_.attention_backward(s_.attention(l), rows, p.backward, p.backward_count, p.keys, p.key_count, p.positions, a.qkv,
-                          a.attention, b.attention, a.log_sum, b.delta, b.qkv);
-    rotate(l, rows, p.positions, b.qkv, -1);
-    if (s_.qk_norm)
-      for_qk_norms(rows, w, [&](row_shape shape, std::size_t at, std::size_t weight, std::size_t scale) {
+    d_.attention_backward(attention_of(s_, l), rows, p.backward, p.backward_count, p.keys, p.key_count, p.positions,
+                          a.qkv, a.attention, b.attention, a.log_sum, b.delta, b.qkv);
+    d_.prepare_heads_backward(attention_of(s_, l), rows, b.qkv, a.raw_qkv, preparation(l, p.positions, a),
+                              g + w.q_norm, g + w.k_norm);
+    if (s_.qk_norm && s_.post_norm)
+      for_wide_norms(rows, w, [&](row_shape shape, std::size_t at, std::size_t weight, std::size_t scale) {
         d_.rms_norm_backward(shape, {b.qkv.offset(at), s_.qkv_width}, {a.raw_qkv.offset(at), s_.qkv_width},
                              theta_ + weight, a.qk_scale + scale, {b.qkv.offset(at), s_.qkv_width}, g + weight,
                              result_mode::assign);
@@ -195,7 +205,7 @@ class network {
 
   /// Final norm and output matrix: x: [rows, hidden] -> logits: [rows, vocab].
   void logits(const float* x, std::int32_t rows, operand normed, float* scale, float* out) const {
-    norm(rows, x, s_.final_norm, normed, scale, result_mode::assign);
+    norm(rows, x, s_.final_norm, normed, scale);
     linear(rows, normed, s_.hidden, s_.head, s_.vocab, f32(out));
   }
   /// dx <- gradient of x; g is added to. dnormed: scratch, [rows, hidden].
@@ -212,22 +222,22 @@ class network {
   static std::size_t count(std::int32_t rows, std::int32_t width) {
     return static_cast<std::size_t>(rows) * static_cast<std::size_t>(width);
   }
-  void copy(const float* from, float* to, std::int32_t rows) const {
-    if (from != to) d_.copy(to, from, count(rows, s_.hidden) * sizeof(float));
-  }
 
-  void norm(std::int32_t rows, const float* x, std::size_t weight, operand y, float* scale, result_mode mode) const {
-    d_.rms_norm({rows, 1, s_.hidden}, wide(x), theta_ + weight, s_.eps, {y, s_.hidden}, scale, mode);
+  /// y <- the norm of x, plus addend where there is one.
+  void norm(std::int32_t rows, const float* x, std::size_t weight, operand y, float* scale,
+            const float* addend = nullptr) const {
+    d_.rms_norm({rows, 1, s_.hidden}, wide(x), theta_ + weight, s_.eps, {y, s_.hidden}, scale, addend);
   }
+  /// y <- x w^T, plus addend where there is one.
   void linear(std::int32_t rows, operand x, std::int32_t in, std::size_t weight, std::int32_t out, operand y,
-              result_mode mode = result_mode::assign) const {
-    d_.multiply(product_form::nt, rows, out, in, x, weights_.offset(weight), y, mode);
+              operand addend = {}) const {
+    d_.multiply(product_form::nt, padded_rows(rows), out, in, x, weights_.offset(weight), addend, y);
   }
   /// dx <- dy w, gradient of w += dy^T x.
   void linear_backward(std::int32_t rows, operand dy, std::int32_t out, std::size_t weight, std::int32_t in, operand dx,
                        operand x, float* g) const {
-    d_.multiply(product_form::nn, rows, in, out, dy, weights_.offset(weight), dx, result_mode::assign);
-    d_.multiply(product_form::tn, out, in, rows, dy, x, f32(g + weight), result_mode::add);
+    d_.multiply(product_form::nn, padded_rows(rows), in, out, dy, weights_.offset(weight), {}, dx);
+    d_.multiply(product_form::tn, out, in, rows, dy, x, f32(g + weight), f32(g + weight));
   }
   /// b.out <- the gradient of what a branch adds to the residual stream, before its norm.
   void branch_gradient(std::int32_t rows, const float* dx, const float* unnormed, const float* scale,
@@ -247,22 +257,44 @@ class network {
       d_.rms_norm_backward({rows, 1, s_.hidden}, wide(b.normed), wide(x), theta_ + weight, scale, wide(dx), g + weight,
                            result_mode::add);
   }
-  void rotate(std::size_t l, std::int32_t rows, const std::int32_t* positions, operand qkv, int direction) const {
-    const std::size_t table = s_.layers[l].rope;
-    d_.rotate(qkv, s_.qkv_width, rows, s_.heads + s_.kv_heads, s_.head_dim, positions, rope_.cosines[table],
-              rope_.sines[table], direction);
-  }
-  /// f(shape, first coordinate, offset of the weight, offset of the reciprocal roots) for queries and for keys.
-  template <class F>
-  void for_qk_norms(std::int32_t rows, const layer_offsets& w, F f) const {
-    const auto keys = static_cast<std::size_t>(s_.q_width);
-    if (s_.post_norm) {
-      f(row_shape{rows, 1, s_.q_width}, std::size_t{0}, w.q_norm, std::size_t{0});
-      f(row_shape{rows, 1, s_.kv_width}, keys, w.k_norm, count(rows, 1));
-    } else {
-      f(row_shape{rows, s_.heads, s_.head_dim}, std::size_t{0}, w.q_norm, std::size_t{0});
-      f(row_shape{rows, s_.kv_heads, s_.head_dim}, keys, w.k_norm, count(rows, s_.heads));
+  /// What is between the product and attention. Norms of each head are part of it; norms over all heads come before.
+  head_preparation preparation(std::size_t l, const std::int32_t* positions, const layer_activations& a) const {
+    const layer_offsets& w = s_.layers[l];
+    head_preparation how{.positions = positions, .cosines = rope_.cosines[w.rope], .sines = rope_.sines[w.rope]};
+    if (s_.qk_norm && !s_.post_norm) {
+      how.q_norm = theta_ + w.q_norm;
+      how.k_norm = theta_ + w.k_norm;
+      how.eps = s_.eps;
+      how.scale = a.qk_scale;
     }
+    return how;
+  }
+  /// a.qkv <- a.raw_qkv, prepared.
+  void prepare(std::size_t l, std::int32_t rows, const std::int32_t* positions, layer_activations& a,
+               cache_target cache) const {
+    const layer_offsets& w = s_.layers[l];
+    head_preparation how = preparation(l, positions, a);
+    how.cache = cache.at;
+    how.cache_rows = cache.rows;
+    operand from = a.raw_qkv;
+    if (s_.qkv_bias && !s_.qk_norm) how.bias = theta_ + w.qkv_bias;
+    if (s_.qkv_bias && s_.qk_norm) d_.add_bias(a.raw_qkv, rows, s_.qkv_width, theta_ + w.qkv_bias);  // raw is kept
+    if (s_.qk_norm && s_.post_norm) {
+      if (a.raw_qkv.data != a.qkv.data)
+        d_.copy(a.qkv.data, a.raw_qkv.data, count(rows, s_.qkv_width) * size_of(type()));
+      for_wide_norms(rows, w, [&](row_shape shape, std::size_t at, std::size_t weight, std::size_t scale) {
+        d_.rms_norm(shape, {a.raw_qkv.offset(at), s_.qkv_width}, theta_ + weight, s_.eps,
+                    {a.qkv.offset(at), s_.qkv_width}, a.qk_scale + scale, nullptr);
+      });
+      from = a.qkv;
+    }
+    d_.prepare_heads(attention_of(s_, l), rows, from, a.qkv, how);
+  }
+  /// f(shape, first coordinate, offset of the weight, offset of the reciprocal roots) for all queries and all keys.
+  template <class F>
+  void for_wide_norms(std::int32_t rows, const layer_offsets& w, F f) const {
+    f(row_shape{rows, 1, s_.q_width}, std::size_t{0}, w.q_norm, std::size_t{0});
+    f(row_shape{rows, 1, s_.kv_width}, static_cast<std::size_t>(s_.q_width), w.k_norm, count(rows, 1));
   }
 
   device& d_;

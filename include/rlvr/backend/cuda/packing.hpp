@@ -28,6 +28,7 @@ class packing {
   std::vector<std::int32_t> edge_of_token;          ///< per completion token, in the order of the rollouts given
   std::vector<std::int32_t> embedded, embedded_begin, embedded_rows;  ///< distinct tokens and their rows
 
+  packing() = default;
   packing(const ragged<token>& prompts, const rollouts& r, std::span<const double> token_coefficients,
           std::span<const std::size_t> chosen, attention_tiles tiles)
       : tiles_(tiles) {
@@ -80,6 +81,13 @@ class packing {
 
   std::int32_t rows() const { return static_cast<std::int32_t>(tokens.size()); }
 
+  /// As many bytes as the lists of so many rows and completion tokens take, or more.
+  static std::size_t most_bytes(std::size_t rows, std::size_t completion_tokens) {
+    constexpr std::size_t lists = 12, padding = 32, index = sizeof(std::int32_t);
+    return rows * (7 * index + 2 * sizeof(attention_task) + sizeof(key_task)) +
+           completion_tokens * (index + sizeof(double)) + lists * padding;
+  }
+
  private:
   struct prefix_of {
     std::int32_t row, length, own_row;
@@ -114,7 +122,7 @@ class packing {
     }
   }
 
-  attention_tiles tiles_;
+  attention_tiles tiles_{};
 };
 
 }  // namespace rlvr::cuda

@@ -1,20 +1,25 @@
-# rlvr_cuda_library(target): a static library of the kernels, compiled in the project that asks for it, once.
+# Makes rlvr::cuda, a static library of the kernels, in the project that uses it; it is compiled when something links it.
+# Included where find_package(CUDAToolkit) found nvcc and cuBLAS, and where rlvr::rlvr and nlohmann_json are targets.
 # RLVR_CUDA_ARCHITECTURES says for which GPUs: 80, 90 and the newest that the compiler knows by default.
-function(rlvr_cuda_library target)
-  find_package(CUDAToolkit REQUIRED)
-  if(NOT RLVR_CUDA_ARCHITECTURES)
-    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
-    string(REGEX MATCHALL "[0-9]+" known "${known}")
-    list(SORT known COMPARE NATURAL)
-    list(APPEND known 90)
-    list(GET known -2 newest)
-    set(RLVR_CUDA_ARCHITECTURES 80 90 ${newest})
-    list(REMOVE_DUPLICATES RLVR_CUDA_ARCHITECTURES)
+get_property(rlvr_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+if(NOT CUDA IN_LIST rlvr_languages)
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "CUDA compiler")
   endif()
-  add_library(${target} STATIC ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/library.cu)
-  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${RLVR_CUDA_ARCHITECTURES}" EXCLUDE_FROM_ALL TRUE
-                                             POSITION_INDEPENDENT_CODE TRUE)
-  # CMake 3.25 drops CUDA_STANDARD 20 without a word.
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
-  target_link_libraries(${target} PUBLIC CUDA::cudart_static CUDA::cublasLt)
-endfunction()
+  enable_language(CUDA)
+endif()
+if(NOT RLVR_CUDA_ARCHITECTURES)
+  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE rlvr_known ERROR_QUIET)
+  string(REGEX MATCHALL "[0-9]+" rlvr_known "${rlvr_known}")
+  list(SORT rlvr_known COMPARE NATURAL)
+  list(APPEND rlvr_known 90)
+  list(GET rlvr_known -2 rlvr_newest)
+  set(RLVR_CUDA_ARCHITECTURES 80 90 ${rlvr_newest})
+  list(REMOVE_DUPLICATES RLVR_CUDA_ARCHITECTURES)
+endif()
+add_library(rlvr_cuda STATIC EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/library.cu)
+add_library(rlvr::cuda ALIAS rlvr_cuda)
+set_target_properties(rlvr_cuda PROPERTIES CUDA_ARCHITECTURES "${RLVR_CUDA_ARCHITECTURES}" POSITION_INDEPENDENT_CODE TRUE)
+# CMake 3.25 drops CUDA_STANDARD 20 without a word.
+target_compile_options(rlvr_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+target_link_libraries(rlvr_cuda PUBLIC rlvr::rlvr nlohmann_json::nlohmann_json CUDA::cudart_static CUDA::cublasLt)

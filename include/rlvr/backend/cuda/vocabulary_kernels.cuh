@@ -1,6 +1,6 @@
 #pragma once
 /// Kernels over rows of logits: nothing but the logits and their gradient is ever as wide as the vocabulary. One block
-/// per row. Sums over the vocabulary are in double.
+/// per row. Sums over the vocabulary are in double, or of integers, which have no order.
 
 #include <cmath>
 #include <cstddef>
@@ -107,10 +107,13 @@ struct edge_gradients : on_host {
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
     const std::int64_t first = begin[b.x], edges = begin[b.x + 1] - first;
-    const double sum = b.reduce(
-        edges, 0.0, [&](double& lane, std::int64_t i) { lane += coefficients[first + i]; },
-        [](double x, double y) { return x + y; });
     const float* row = logits + b.x * vocab;
+    const auto coefficient = [&](std::int64_t i) {
+      return row[next[first + i]] == minus_infinity ? 0.0 : coefficients[first + i];
+    };
+    const double sum = b.reduce(
+        edges, 0.0, [&](double& lane, std::int64_t i) { lane += coefficient(i); },
+        [](double x, double y) { return x + y; });
     S* out = dlogits + b.x * vocab;
     const auto top = static_cast<float>(p[b.x].top);
     const auto pull = static_cast<float>(-sum / p[b.x].sum) * inverse_temperature;
@@ -118,13 +121,15 @@ struct edge_gradients : on_host {
     b.each(vocab, [&](std::int64_t v) { store(out, v, away(v)); });
     b.each(edges, [&](std::int64_t i) {  // from the start, so that bfloat16 rounds once
       const std::int64_t v = next[first + i];
-      store(out, v, away(v) + static_cast<float>(coefficients[first + i]) * inverse_temperature);
+      store(out, v, away(v) + static_cast<float>(coefficient(i)) * inverse_temperature);
     });
   }
 };
 
-/// A block's threads own consecutive parts of the vocabulary, whose sums tell in which the draw falls.
+/// A block's threads own consecutive parts of the vocabulary, whose sums tell in which the draw falls. The parts come
+/// through shared memory, as many tokens of each at a time as threads that stand side by side can read at once.
 struct draw_tokens : on_host {
+  static constexpr int window = 32, stride = window + 1;
   const float* logits;
   std::int64_t vocab;
   float inverse_temperature;
@@ -132,21 +137,30 @@ struct draw_tokens : on_host {
   const double* uniform;
   std::int32_t* next;
   double* log_probs;
-  std::size_t shared_bytes() const { return block_threads * sizeof(double); }
+  std::size_t shared_bytes() const { return block_threads * (sizeof(double) + stride * sizeof(float)); }
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
     auto* part = b.template shared<double>();
+    auto* weights = reinterpret_cast<float*>(part + block_threads);
     const float* row = logits + b.x * vocab;
     const auto top = static_cast<float>(p[b.x].top);
     const std::int64_t length = (vocab + block_threads - 1) / block_threads;
     const auto weight = [&](std::int64_t v) {
       return static_cast<double>(weight_of(row[v] * inverse_temperature - top));
     };
-    b.each(block_threads, [&](std::int64_t t) {
-      double sum = 0;
-      for (std::int64_t v = t * length; v < (t + 1) * length && v < vocab; ++v) sum += weight(v);
-      part[t] = sum;
-    });
+    b.each(block_threads, [&](std::int64_t t) { part[t] = 0; });
+    for (std::int64_t at = 0; at < length; at += window) {
+      b.each(block_threads * window, [&](std::int64_t i) {
+        const std::int64_t t = i / window, own = at + i % window, v = t * length + own;
+        weights[t * stride + i % window] =
+            own < length && v < vocab ? weight_of(row[v] * inverse_temperature - top) : 0.f;
+      });
+      b.each(block_threads, [&](std::int64_t t) {
+        double sum = part[t];
+        for (int i = 0; i < window; ++i) sum += static_cast<double>(weights[t * stride + i]);
+        part[t] = sum;
+      });
+    }
     b.each(1, [&](std::int64_t) {
       double total = 0;
       for (int t = 0; t < block_threads; ++t) total += part[t];
@@ -167,34 +181,93 @@ struct draw_tokens : on_host {
   }
 };
 
-/// Finds the least logit to keep bit by bit: floats are ordered like the integers made of them here.
+/// Adds to a number in shared memory; of integers, whose sum has no order. 32 bits: wider sums are loops of
+/// compare-and-swap on the device.
+RLVR_CUDA_KERNEL inline void add_shared(unsigned* to, unsigned amount) {
+#ifdef __CUDACC__
+  atomicAdd(to, amount);
+#else
+  *to += amount;
+#endif
+}
+
+/// Finds the least logit to keep by radix selection, 11 bits of the logits at a time: floats are ordered like the
+/// integers made of them here. What is counted are tokens for top_k, for top_p their weights as fixed-point numbers.
+/// They are summed in limbs, so short that no vocabulary overflows 32 bits.
 struct truncate_rows : on_host {
+  static constexpr int digit_bits = 11, bins = 1 << digit_bits, per_thread = bins / block_threads;
+  static constexpr int limbs = 3, most_limb_bits = 14;
   float* logits;
   std::int64_t vocab;
   float inverse_temperature;
   std::int64_t top_k;
   double top_p;
 
+  struct memory {
+    unsigned amount[limbs][bins];
+    unsigned long long part[block_threads];
+    unsigned long long above, enough;  ///< the amount above the bins that are looked at; where to stop
+    std::uint32_t least;               ///< the digits found so far
+  };
+  std::size_t shared_bytes() const { return sizeof(memory); }
+
+  RLVR_CUDA_BOTH int limb_bits() const {
+    int bits = 32;
+    for (std::int64_t most = vocab - 1; most > 0; most >>= 1) --bits;
+    return bits < most_limb_bits ? bits : most_limb_bits;
+  }
   RLVR_CUDA_KERNEL static std::uint32_t rank_of(float x) {
     std::uint32_t u;
     std::memcpy(&u, &x, sizeof u);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
   }
-  /// The largest rank such that what lies at or above it amounts to `enough`.
-  template <class Block, class Amount>
-  RLVR_CUDA_KERNEL std::uint32_t threshold(Block& b, double enough, Amount amount) const {
+  /// The largest rank such that what lies at or above it amounts to enough(amount of all), which is at least 1 and at
+  /// most that.
+  template <class Block, class Enough, class Amount>
+  RLVR_CUDA_KERNEL std::uint32_t threshold(Block& b, Enough enough, Amount amount) const {
     const float* row = logits + b.x * vocab;
-    std::uint32_t least = 0;
-    for (std::uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
-      const double above = b.reduce(
-          vocab, 0.0,
-          [&](double& lane, std::int64_t v) {
-            if (rank_of(row[v]) >= (least | bit)) lane += amount(row[v]);
-          },
-          [](double p, double q) { return p + q; });
-      if (above >= enough) least |= bit;
+    memory& m = *b.template shared<memory>();
+    const int limb = limb_bits();
+    const auto amount_of = [&](std::int64_t bin) {
+      unsigned long long sum = 0;
+      for (int i = 0; i < limbs; ++i) sum += static_cast<unsigned long long>(m.amount[i][bin]) << (i * limb);
+      return sum;
+    };
+    b.each(1, [&](std::int64_t) {
+      m.above = 0;
+      m.least = 0;
+    });
+    for (int known = 0; known < 32; known += digit_bits) {
+      const int width = 32 - known < digit_bits ? 32 - known : digit_bits, shift = 32 - known - width;
+      const std::uint32_t least = m.least;
+      b.each(limbs * bins, [&](std::int64_t i) { m.amount[i / bins][i % bins] = 0; });
+      b.each(vocab, [&](std::int64_t v) {
+        const std::uint32_t rank = rank_of(row[v]);
+        if (known > 0 && (rank ^ least) >> (32 - known) != 0) return;
+        unsigned long long more = amount(row[v]);
+        for (int i = 0; more > 0; ++i, more >>= limb)
+          add_shared(&m.amount[i][(rank >> shift) & ((1u << width) - 1)],
+                     static_cast<unsigned>(more & ((1ull << limb) - 1)));
+      });
+      b.each(block_threads, [&](std::int64_t t) {
+        unsigned long long sum = 0;
+        for (std::int64_t i = t * per_thread; i < (t + 1) * per_thread; ++i) sum += amount_of(i);
+        m.part[t] = sum;
+      });
+      b.each(1, [&](std::int64_t) {
+        if (known == 0) {
+          unsigned long long all = 0;
+          for (int t = 0; t < block_threads; ++t) all += m.part[t];
+          m.enough = enough(all);
+        }
+        int t = block_threads - 1;
+        while (t > 0 && m.above + m.part[t] < m.enough) m.above += m.part[t--];
+        int bin = (t + 1) * per_thread - 1;
+        while (bin > t * per_thread && m.above + amount_of(bin) < m.enough) m.above += amount_of(bin--);
+        m.least = least | static_cast<std::uint32_t>(bin) << shift;
+      });
     }
-    return least;
+    return m.least;
   }
   template <class Block>
   RLVR_CUDA_KERNEL void cut(Block& b, std::uint32_t least) const {
@@ -205,17 +278,25 @@ struct truncate_rows : on_host {
   }
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    if (top_k > 0 && top_k < vocab) cut(b, threshold(b, static_cast<double>(top_k), [](float) { return 1.0; }));
+    if (top_k > 0 && top_k < vocab) {
+      const auto enough = [this](unsigned long long) { return static_cast<unsigned long long>(top_k); };
+      cut(b, threshold(b, enough, [](float) { return 1ull; }));
+    }
     if (top_p >= 1) return;
     const float* row = logits + b.x * vocab;
     const float top = b.reduce(
         vocab, minus_infinity, [&](float& lane, std::int64_t v) { lane = row[v] > lane ? row[v] : lane; },
         [](float p, float q) { return p > q ? p : q; });
-    const auto weight = [&](float l) { return static_cast<double>(weight_of((l - top) * inverse_temperature)); };
-    const double total = b.reduce(
-        vocab, 0.0, [&](double& lane, std::int64_t v) { lane += weight(row[v]); },
-        [](double p, double q) { return p + q; });
-    cut(b, threshold(b, top_p * total, weight));
+    const auto unit = static_cast<float>(1ull << (limbs * limb_bits() - 1));  // weights are at most 1
+    const auto amount = [&](float l) {
+      const float w = weight_of((l - top) * inverse_temperature) * unit;
+      return w >= 1 ? static_cast<unsigned long long>(w) : 0ull;  // NaN is none
+    };
+    const auto enough = [this](unsigned long long all) {
+      const auto some = static_cast<unsigned long long>(std::ceil(top_p * static_cast<double>(all)));
+      return some < 1 ? 1ull : some < all ? some : all;
+    };
+    cut(b, threshold(b, enough, amount));
   }
 };
 

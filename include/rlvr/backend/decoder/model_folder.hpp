@@ -87,27 +87,38 @@ inline void write_tokenizer(const std::filesystem::path& folder, const char_toke
 }
 
 /// Writes the files of a model into an existing folder, such as one inside a staged_folder.
-/// Requires: write_tokenizer(folder, tokenizer, c). Throws std::invalid_argument when parameters do not fit the
-/// config, file_error when a file cannot be written.
-template <class Tokenizer, std::floating_point T>
-void write_model(const std::filesystem::path& folder, const config& c, const Tokenizer& tokenizer,
-                 std::span<const T> parameters, storage as) {
+/// read(offset, std::span<float>) fills in parameters from `offset` on, wherever they are: the host needs no room for
+/// all. Requires: write_tokenizer(folder, tokenizer, c). Throws std::invalid_argument when the tokenizer does not fit
+/// the config, file_error when a file cannot be written, and what read throws.
+template <class Tokenizer, std::invocable<std::size_t, std::span<float>> Read>
+void write_model(const std::filesystem::path& folder, const config& c, const Tokenizer& tokenizer, Read&& read,
+                 storage as) {
   const std::vector<tensor_slot> slots = layout(c);
-  require(parameters.size() == parameter_count(slots), "write_model: ", parameters.size(),
-          " parameters, but the config has ", parameter_count(slots));
   require(tokenizer.size() <= c.vocab_size, "write_model: the tokenizer has ", tokenizer.size(),
           " tokens, but vocab_size is ", c.vocab_size);
   write_file(folder / "config.json", config_json(c, as == storage::f32 ? "float32" : "bfloat16"));
-  write_file(folder / "model.safetensors", [&](auto& put) {
-    write_safetensors(std::span<const tensor_slot>(slots), parameters, as, put);
-  });
+  write_file(folder / "model.safetensors",
+             [&](auto& put) { write_safetensors(std::span<const tensor_slot>(slots), read, as, put); });
   write_tokenizer(folder, tokenizer, c);
 }
 
-/// Writes a model folder, whole or not at all, replacing an older one.
-template <std::floating_point T>
+/// The same for parameters in the memory of the host.
+/// Throws std::invalid_argument also when their number is not that of the config.
+template <class Tokenizer, std::floating_point T>
+void write_model(const std::filesystem::path& folder, const config& c, const Tokenizer& tokenizer,
+                 std::span<const T> parameters, storage as) {
+  const std::size_t count = parameter_count(layout(c));
+  require(parameters.size() == count, "write_model: ", parameters.size(), " parameters, but the config has ", count);
+  const auto read = [parameters](std::size_t from, std::span<float> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(parameters[from + i]);
+  };
+  write_model(folder, c, tokenizer, read, as);
+}
+
+/// Writes a model folder, whole or not at all, replacing an older one. `parameters` is what write_model takes.
+template <class Parameters>
 void save_model(const std::filesystem::path& folder, const config& c, const char_tokenizer& tokenizer,
-                std::span<const T> parameters, storage as) {
+                const Parameters& parameters, storage as) {
   staged_folder staged(folder, model_file_names());
   write_model(staged.path(), c, tokenizer, parameters, as);
   staged.commit();

@@ -39,11 +39,10 @@ inline void add_sources(tensor_sources& to, const safetensors_view& file, std::s
   for (const stored_tensor& t : file.tensors()) to[t.name] = {&file, &t, origin};
 }
 
-/// Copies tensors in layout order to room(n), a std::span of n numbers; asked for after all checks but that of tied
-/// embeddings, so that a config alone allocates nothing. `origin` names the whole in messages.
-template <class Room>
-void copy_parameters(const tensor_sources& sources, const config& c, std::string_view origin, Room&& room) {
-  const std::vector<tensor_slot> slots = layout(c);
+/// Checks that the tensors are those of the config, and that an output matrix beside tied embeddings equals them.
+/// `origin` names the whole in messages.
+inline void check_sources(const tensor_sources& sources, const config& c, const std::vector<tensor_slot>& slots,
+                          std::string_view origin) {
   const auto shape_text = [](const std::vector<std::size_t>& shape) {
     std::string out = "[";
     for (const std::size_t extent : shape) out += concat(out.size() > 1 ? ", " : "", extent);
@@ -70,18 +69,30 @@ void copy_parameters(const tensor_sources& sources, const config& c, std::string
     if (!known.contains(name))
       throw input_error(
           concat(source.origin, ": tensor ", name, " is not part of a ", c.model_type, " model with this config.json"));
+  if (head == sources.end()) return;
+  const tensor_source &one = head->second, &other = sources.find(slots.front().name)->second;
+  std::vector<double> a, b;
+  for (std::size_t done = 0; done < slots.front().size(); done += a.size()) {
+    a.resize(std::min(parameter_piece, slots.front().size() - done));
+    b.resize(a.size());
+    one.file->read(*one.tensor, done, std::span(a));
+    other.file->read(*other.tensor, done, std::span(b));
+    if (a != b)
+      throw input_error(concat(one.origin,
+                               ": lm_head.weight differs from model.embed_tokens.weight, but config.json ties them"));
+  }
+}
 
+/// Copies tensors in layout order to room(n), a std::span of n numbers; asked for after all checks, so that a config
+/// alone allocates nothing.
+template <class Room>
+void copy_parameters(const tensor_sources& sources, const config& c, std::string_view origin, Room&& room) {
+  const std::vector<tensor_slot> slots = layout(c);
+  check_sources(sources, c, slots, origin);
   const auto parameters = room(parameter_count(slots));
   for (const tensor_slot& slot : slots) {
     const tensor_source& s = sources.find(slot.name)->second;
     s.file->read(*s.tensor, parameters.subspan(slot.offset, slot.size()));
-  }
-  if (head != sources.end()) {
-    std::vector<typename decltype(parameters)::value_type> copy(head->second.tensor->size());
-    head->second.file->read(*head->second.tensor, std::span(copy));
-    if (!std::equal(copy.begin(), copy.end(), parameters.begin()))
-      throw input_error(concat(head->second.origin,
-                               ": lm_head.weight differs from model.embed_tokens.weight, but config.json ties them"));
   }
 }
 
@@ -130,20 +141,20 @@ inline std::map<std::string, std::string> parse_index(std::string_view text, con
   return out;
 }
 
-/// Copies the parameters in a folder, those of model.safetensors or of the files that model.safetensors.index.json
-/// names, in layout order to room(n), a std::span of n numbers, which is asked for once, after the files' tensors were
-/// checked. Each file must hold exactly the tensors that the index says. The files are mapped: they take no memory.
-/// Throws as parse_parameters, and input_error when a file is missing or does not hold what the index says.
-template <std::invocable<std::size_t> Room>
-void load_parameters(const std::filesystem::path& folder, const config& c, Room&& room) {
+namespace detail {
+
+/// f(tensors, name for messages) of the weights in a folder: those of model.safetensors, or of the files that
+/// model.safetensors.index.json names, each of which must hold exactly the tensors that the index says.
+template <class F>
+void with_sources(const std::filesystem::path& folder, F f) {
   const std::filesystem::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-  detail::tensor_sources sources;
+  tensor_sources sources;
   if (std::filesystem::exists(single) || !std::filesystem::exists(index)) {
     const mapped_file file(single);
     const std::string origin = single.string();
     const safetensors_view view(file.bytes(), origin);
-    detail::add_sources(sources, view, origin);
-    return detail::copy_parameters(sources, c, origin, room);
+    add_sources(sources, view, origin);
+    return f(sources, origin);
   }
 
   struct part {
@@ -165,9 +176,41 @@ void load_parameters(const std::filesystem::path& folder, const config& c, Room&
       if (const auto said = file_of.find(t.name); said == file_of.end() || said->second != file)
         throw input_error(
             concat(p.origin, ": tensor ", t.name, " is not there according to ", index.filename().string()));
-    detail::add_sources(sources, p.view, p.origin);
+    add_sources(sources, p.view, p.origin);
   }
-  detail::copy_parameters(sources, c, index.string(), room);
+  f(sources, index.string());
+}
+
+}  // namespace detail
+
+/// Copies the parameters in a folder, those of model.safetensors or of the files that model.safetensors.index.json
+/// names, in layout order to room(n), a std::span of n numbers, which is asked for once, after the files' tensors were
+/// checked. Each file must hold exactly the tensors that the index says. The files are mapped: they take no memory.
+/// Throws as parse_parameters, and input_error when a file is missing or does not hold what the index says.
+template <std::invocable<std::size_t> Room>
+void load_parameters(const std::filesystem::path& folder, const config& c, Room&& room) {
+  detail::with_sources(folder, [&](const detail::tensor_sources& sources, const std::string& origin) {
+    detail::copy_parameters(sources, c, origin, room);
+  });
+}
+
+/// The same in pieces, for parameters that go elsewhere: put(offset, std::span<const float>), in the order of the
+/// offsets. Memory: one piece, 1 MiB.
+template <std::invocable<std::size_t, std::span<const float>> Put>
+void read_parameters(const std::filesystem::path& folder, const config& c, Put&& put) {
+  detail::with_sources(folder, [&](const detail::tensor_sources& sources, const std::string& origin) {
+    const std::vector<tensor_slot> slots = layout(c);
+    detail::check_sources(sources, c, slots, origin);
+    std::vector<float> values;
+    for (const tensor_slot& slot : slots) {
+      const detail::tensor_source& s = sources.find(slot.name)->second;
+      for (std::size_t done = 0; done < slot.size(); done += values.size()) {
+        values.resize(std::min(parameter_piece, slot.size() - done));
+        s.file->read(*s.tensor, done, std::span<float>(values));
+        put(slot.offset + done, std::span<const float>(values));
+      }
+    }
+  });
 }
 
 /// The same as a vector.

@@ -94,24 +94,32 @@ class safetensors_view {
     return nullptr;
   }
 
-  /// Converts a tensor of this file (dtype F64, F32, F16 or BF16) to out.
-  /// Throws std::invalid_argument when out.size() differs from tensor.size(), input_error for another dtype.
+  /// Converts elements [first, first + out.size()) of a tensor of this file (dtype F64, F32, F16 or BF16) to out.
+  /// Throws std::invalid_argument when the tensor has fewer, input_error for another dtype.
+  template <std::floating_point T>
+  void read(const stored_tensor& tensor, std::size_t first, std::span<T> out) const {
+    require(first <= tensor.size() && out.size() <= tensor.size() - first, "safetensors_view::read: elements ", first,
+            " to ", first + out.size(), ", but ", tensor.name, " has ", tensor.size());
+    const char* from = data_.data() + tensor.begin;
+    if (tensor.dtype == "F64")
+      convert<double>(from, first, out, [](double v) { return v; });
+    else if (tensor.dtype == "F32")
+      convert<float>(from, first, out, [](float v) { return v; });
+    else if (tensor.dtype == "F16")
+      convert<std::uint16_t>(from, first, out, from_f16);
+    else if (tensor.dtype == "BF16")
+      convert<std::uint16_t>(from, first, out, from_bf16);
+    else
+      throw input_error(concat(origin_, ": tensor ", tensor.name, " has dtype ", tensor.dtype,
+                               ", expected F64, F32, F16 or BF16"));
+  }
+
+  /// The whole tensor. Throws std::invalid_argument when out.size() differs from tensor.size().
   template <std::floating_point T>
   void read(const stored_tensor& tensor, std::span<T> out) const {
     require(out.size() == tensor.size(), "safetensors_view::read: room for ", out.size(), " elements, but ",
             tensor.name, " has ", tensor.size());
-    const char* from = data_.data() + tensor.begin;
-    if (tensor.dtype == "F64")
-      convert<double>(from, out, [](double v) { return v; });
-    else if (tensor.dtype == "F32")
-      convert<float>(from, out, [](float v) { return v; });
-    else if (tensor.dtype == "F16")
-      convert<std::uint16_t>(from, out, from_f16);
-    else if (tensor.dtype == "BF16")
-      convert<std::uint16_t>(from, out, from_bf16);
-    else
-      throw input_error(concat(origin_, ": tensor ", tensor.name, " has dtype ", tensor.dtype,
-                               ", expected F64, F32, F16 or BF16"));
+    read(tensor, 0, out);
   }
 
  private:
@@ -121,10 +129,10 @@ class safetensors_view {
   }
 
   template <class Stored, class T, class F>
-  static void convert(const char* from, std::span<T> out, F f) {
+  static void convert(const char* from, std::size_t first, std::span<T> out, F f) {
     for (std::size_t i = 0; i < out.size(); ++i) {
       Stored value;  // the data need not be aligned
-      std::memcpy(&value, from + i * sizeof(Stored), sizeof(Stored));
+      std::memcpy(&value, from + (first + i) * sizeof(Stored), sizeof(Stored));
       out[i] = static_cast<T>(f(value));
     }
   }
@@ -225,18 +233,17 @@ class safetensors_view {
 /// The element type that parameters are written in.
 enum class storage { f32, bf16 };
 
+/// Parameters of a decoder are read and written in pieces of at most so many.
+inline constexpr std::size_t parameter_piece = std::size_t{1} << 18;
+
 /// Calls put(std::string_view) with one piece after the other of a safetensors file that holds the parameters under the
-/// names of their slots, rounded to nearest even. slots cover parameters without gaps. The tensors lie in the order of
-/// their names and the data begins at a multiple of 8 bytes, as other writers do it. Memory: one piece, 1 MiB.
-/// Throws std::invalid_argument, before the first piece, when a slot goes past the parameters; whatever put throws.
-template <std::floating_point T, std::invocable<std::string_view> Put>
-void write_safetensors(std::span<const tensor_slot> slots, std::span<const T> parameters, storage as, Put&& put) {
+/// names of their slots, rounded to nearest even. read(offset, std::span<float>) fills in parameters from `offset` on,
+/// wherever they are. The tensors lie in the order of their names and the data begins at a multiple of 8 bytes, as
+/// other writers do it. Memory: two pieces, 1 MiB each. Throws whatever read and put throw.
+template <std::invocable<std::size_t, std::span<float>> Read, std::invocable<std::string_view> Put>
+void write_safetensors(std::span<const tensor_slot> slots, Read&& read, storage as, Put&& put) {
   std::vector<const tensor_slot*> sorted;
-  for (const tensor_slot& s : slots) {
-    require(s.offset + s.size() <= parameters.size(), "write_safetensors: tensor ", s.name, " ends at ",
-            s.offset + s.size(), ", but there are ", parameters.size(), " parameters");
-    sorted.push_back(&s);
-  }
+  for (const tensor_slot& s : slots) sorted.push_back(&s);
   std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
   const std::size_t width = as == storage::f32 ? 4 : 2;
   nlohmann::ordered_json header;
@@ -255,18 +262,31 @@ void write_safetensors(std::span<const tensor_slot> slots, std::span<const T> pa
   std::memcpy(piece.data(), &length, sizeof length);
   put(piece);
   put(text);
-  constexpr std::size_t most = std::size_t{1} << 18;  // elements of a piece
+  std::vector<float> values;
   for (const tensor_slot* s : sorted)
-    for (std::size_t done = 0; done < s->size(); done += most) {
-      const std::span<const T> values = parameters.subspan(s->offset + done, std::min(most, s->size() - done));
+    for (std::size_t done = 0; done < s->size(); done += values.size()) {
+      values.resize(std::min(parameter_piece, s->size() - done));
+      read(s->offset + done, std::span<float>(values));
       piece.resize(values.size() * width);
       for (std::size_t i = 0; i < values.size(); ++i) {
-        const auto single = static_cast<float>(values[i]);
-        const std::uint16_t half = to_bf16(single);
-        std::memcpy(piece.data() + i * width, as == storage::f32 ? static_cast<const void*>(&single) : &half, width);
+        const std::uint16_t half = to_bf16(values[i]);
+        std::memcpy(piece.data() + i * width, as == storage::f32 ? static_cast<const void*>(&values[i]) : &half, width);
       }
       put(piece);
     }
+}
+
+/// The same for parameters that slots cover without gaps.
+/// Throws std::invalid_argument, before the first piece, when a slot goes past them.
+template <std::floating_point T, std::invocable<std::string_view> Put>
+void write_safetensors(std::span<const tensor_slot> slots, std::span<const T> parameters, storage as, Put&& put) {
+  for (const tensor_slot& s : slots)
+    require(s.offset + s.size() <= parameters.size(), "write_safetensors: tensor ", s.name, " ends at ",
+            s.offset + s.size(), ", but there are ", parameters.size(), " parameters");
+  const auto read = [parameters](std::size_t from, std::span<float> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(parameters[from + i]);
+  };
+  write_safetensors(slots, read, as, put);
 }
 
 /// The same as one string.

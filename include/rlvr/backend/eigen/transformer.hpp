@@ -6,78 +6,18 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include <rlvr/backend/decoder/config.hpp>
-#include <rlvr/backend/decoder/layout.hpp>
+#include <rlvr/backend/decoder/shape.hpp>
 #include <rlvr/backend/eigen/kernels.hpp>
-#include <rlvr/core/vector_space.hpp>
 
 namespace rlvr::eigen {
 
-/// Where the tensors of one layer begin in the flat parameters. q, k, v and gate, up lie side by side.
-struct layer_offsets {
-  std::size_t input_norm, qkv, qkv_bias, q_norm, k_norm, output, output_bias, attention_norm, mlp_norm, gate_up, down,
-      down_norm;
-  std::size_t window;  ///< latest positions that the layer sees; 0: all
-  std::size_t rope;    ///< which of the rope tables
-};
+using rlvr::decoder::layer_offsets;
 
-/// The sizes and offsets that the kernels need.
-struct decoder_shape {
-  std::size_t hidden, mlp, vocab, heads, kv_heads, head_dim;
-  std::size_t q_width, kv_width, qkv_width;
-  bool qkv_bias, output_bias, qk_norm, post_norm;
-  double eps;
-  std::size_t embedding = 0, final_norm = 0, head = 0;
-  std::vector<layer_offsets> layers;
-
-  explicit decoder_shape(const rlvr::decoder::config& c)
-      : hidden(c.hidden_size),
-        mlp(c.intermediate_size),
-        vocab(c.vocab_size),
-        heads(c.heads),
-        kv_heads(c.kv_heads),
-        head_dim(c.head_dim),
-        q_width(c.heads * c.head_dim),
-        kv_width(c.kv_heads * c.head_dim),
-        qkv_width(q_width + 2 * kv_width),
-        qkv_bias(c.qkv_bias),
-        output_bias(c.output_bias),
-        qk_norm(c.qk_norm),
-        post_norm(c.post_norm),
-        eps(c.rms_norm_eps),
-        layers(c.layers) {
-    const std::vector<tensor_slot> slots = rlvr::decoder::layout(c);
-    const auto offset = [&](const std::string& name, bool present = true) {
-      if (present)
-        for (const tensor_slot& t : slots)
-          if (t.name == name) return t.offset;
-      return std::size_t{0};
-    };
-    embedding = offset("model.embed_tokens.weight");
-    final_norm = offset("model.norm.weight");
-    head = c.tied_embeddings ? embedding : offset("lm_head.weight");
-    for (std::size_t i = 0; i < c.layers; ++i) {
-      const std::string at = "model.layers." + std::to_string(i) + ".";
-      layers[i] = {.input_norm = offset(at + "input_layernorm.weight", !post_norm),
-                   .qkv = offset(at + "self_attn.q_proj.weight"),
-                   .qkv_bias = offset(at + "self_attn.q_proj.bias", qkv_bias),
-                   .q_norm = offset(at + "self_attn.q_norm.weight", qk_norm),
-                   .k_norm = offset(at + "self_attn.k_norm.weight", qk_norm),
-                   .output = offset(at + "self_attn.o_proj.weight"),
-                   .output_bias = offset(at + "self_attn.o_proj.bias", output_bias),
-                   .attention_norm = offset(at + "post_attention_layernorm.weight", post_norm),
-                   .mlp_norm = offset(at + "post_attention_layernorm.weight", !post_norm),
-                   .gate_up = offset(at + "mlp.gate_proj.weight"),
-                   .down = offset(at + "mlp.down_proj.weight"),
-                   .down_norm = offset(at + "post_feedforward_layernorm.weight", post_norm),
-                   .window = c.window(i),
-                   .rope = c.scales_rope(i) ? std::size_t{0} : std::size_t{1}};
-    }
-  }
+/// What the layers need of the sizes and offsets.
+struct decoder_shape : rlvr::decoder::model_shape<std::size_t> {
+  using rlvr::decoder::model_shape<std::size_t>::model_shape;
 
   /// Of `positions` up to a row, those that layer l sees, the latest.
   std::size_t visible(std::size_t l, std::size_t positions) const {
@@ -144,11 +84,11 @@ class transformer {
     if (s_.qk_norm) {
       T* raw = a.raw_qkv.resize(padded * s_.qkv_width);
       std::memcpy(raw, qkv, rows * s_.qkv_width * sizeof(T));
-      T* qk_scale = a.qk_scale.resize(padded * qk_norms());
+      T* qk_scale = a.qk_scale.resize(padded * s_.qk_norms());
       for (std::size_t r = 0; r < rows; ++r)
         for_qk_norms(w, [&](std::size_t n, std::size_t from, std::size_t width, std::size_t weight) {
           const std::size_t at = r * s_.qkv_width + from;
-          qk_scale[r * qk_norms() + n] = rms_norm(raw + at, theta_ + weight, width, eps(), qkv + at);
+          qk_scale[r * s_.qk_norms() + n] = rms_norm(raw + at, theta_ + weight, width, eps(), qkv + at);
         });
     }
     for (std::size_t r = 0; r < rows; ++r)
@@ -295,8 +235,7 @@ class transformer {
     return s_.post_norm ? x.data() : normed.data();
   }
 
-  /// The norms of queries and keys: their number, and f(n, first coordinate, width, offset of the weight) for each.
-  std::size_t qk_norms() const { return s_.post_norm ? 2 : s_.heads + s_.kv_heads; }
+  /// The norms of queries and keys: f(n, first coordinate, width, offset of the weight) for each.
   template <class F>
   void for_qk_norms(const layer_offsets& w, F f) const {
     if (s_.post_norm) {
@@ -353,7 +292,7 @@ class transformer {
         std::memcpy(incoming.data(), d, width * sizeof(T));
         std::memset(d, 0, width * sizeof(T));
         rms_norm_backward(static_cast<const T*>(incoming.data()), a.raw_qkv.data() + r * s_.qkv_width + from,
-                          theta_ + weight, width, a.qk_scale.data()[r * qk_norms() + n], d, g + weight);
+                          theta_ + weight, width, a.qk_scale.data()[r * s_.qk_norms() + n], d, g + weight);
       });
   }
 
