@@ -50,7 +50,7 @@ struct cispo {
 ///
 /// Unlike cispo it loses tokens, and unlike ppo_clip also those whose gradient would bring r back. The clipping of
 /// IcePop with old_log_probs in the place of the sampler's. Branches: clipped_high, clipped_low, active.
-/// Throws std::invalid_argument for low or high negative or NaN.
+/// Throws std::invalid_argument for low or high negative or NaN. Source: SkyRL's rollout_is.
 struct masked_ratio {
   double low = 0.2;
   double high = 0.2;

@@ -28,6 +28,7 @@ enum class entropy_baseline { none, entropy };
 ///
 /// Call after corrections, with the objective's weights (verl) or token_mean's (TRL). Branches are not touched.
 /// Throws std::invalid_argument for a coefficient that is not finite. O(T).
+/// Source: Williams and Peng 1991, "Function optimization using connectionist reinforcement learning algorithms".
 struct entropy_bonus {
   double coefficient = 0.001;
   entropy_baseline baseline = entropy_baseline::entropy;
@@ -51,14 +52,16 @@ struct entropy_bonus {
   }
 };
 
+/// The band of epo_penalty and its height; the defaults are those of EPO's code.
 struct epo_options {
   double low = 0.8;      ///< of the historical mean
   double high = 1.2;     ///< of the historical mean
   double outside = 0.1;  ///< the penalty outside the band
 };
 
-/// EPO's smoothing penalty of one token: 0 when low mean < entropy < high mean, `outside` otherwise, where `mean` is
-/// the mean entropy over all updates so far at that turn. A number to report: it has no gradient (see entropy_bonus).
+/// EPO's smoothing penalty of one token: 0 when low mean < entropy < high mean, `outside` otherwise (NaN included), where
+/// `mean` is the mean entropy over all updates so far at that turn. A number to report: it has no gradient (see
+/// entropy_bonus).
 /// Source: Xu et al. 2025, arXiv 2509.22576; code generate_entropy_penalty.
 constexpr double epo_penalty(double entropy, double mean, epo_options options = {}) {
   return entropy > options.low * mean && entropy < options.high * mean ? 0.0 : options.outside;

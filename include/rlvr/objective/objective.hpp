@@ -30,7 +30,8 @@ using coefficients_of = std::type_identity_t<std::span<Real>>;
 ///    the sequence's length, unless the objective says otherwise.
 ///  - Throws std::invalid_argument for an array that is needed and not given, for sizes that differ, and for a value
 ///    inside the mask that is infinite or NaN, naming array, index and value; what was written is then to be thrown
-///    away. A coefficient is always finite.
+///    away. A coefficient is always finite: a ratio that overflows and is neither clipped nor masked is an error.
+///  - O(T), unless the objective says otherwise.
 template <class O, class Real = double>
 concept objective = requires(const O& o, const token_batch<Real>& b, std::span<const Real> weights,
                              std::span<Real> coefficients, std::span<branch> branches) {
