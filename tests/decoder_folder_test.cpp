@@ -16,25 +16,13 @@
 #include <rlvr/backend/decoder/model_folder.hpp>
 
 #include "catch.hpp"
+#include "scratch_folder.hpp"
 
 using namespace rlvr::decoder;
 namespace fs = std::filesystem;
+using scratch = rlvr::testing::scratch_folder;
 
 namespace {
-
-/// A folder that vanishes with the test.
-struct scratch {
-  fs::path path;
-  scratch() {
-    std::string name = (fs::temp_directory_path() / "rlvr_folder_test_XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp");  // tests run side by side
-    path = fs::canonical(name);
-  }
-  ~scratch() { fs::remove_all(path); }
-  std::size_t entries() const {
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path), {}));
-  }
-};
 
 void put(const fs::path& path, std::string_view text) {
   std::ofstream(path, std::ios::binary) << text;

@@ -15,22 +15,13 @@
 #include <rlvr/core/random.hpp>
 
 #include "catch.hpp"
+#include "scratch_folder.hpp"
 
 using namespace rlvr::decoder;
 namespace fs = std::filesystem;
+using scratch = rlvr::testing::scratch_folder;
 
 namespace {
-
-/// A folder that vanishes with the test.
-struct scratch {
-  fs::path path;
-  scratch() {
-    std::string name = (fs::temp_directory_path() / "rlvr_pieces_test_XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp");
-    path = name;
-  }
-  ~scratch() { fs::remove_all(path); }
-};
 
 /// Its embeddings are more than one piece.
 config wide_config(bool tied) {

@@ -96,6 +96,16 @@ static_assert(selector<scripted>);
 /// The same, but told everything.
 struct measuring : scripted {};
 
+/// Does not know the log-prob of the first token.
+struct blind : tabular::policy {
+  using tabular::policy::policy;
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double t) const {
+    token_scores out = tabular::policy::score(prompts, r, t);
+    out.log_probs[0] = std::numeric_limits<double>::quiet_NaN();
+    return out;
+  }
+};
+
 }  // namespace
 
 template <>
@@ -532,14 +542,6 @@ TEST_CASE("dopr: divergence is the mean over the tokens of the last response", "
 }
 
 TEST_CASE("dopr: a divergence that is not finite is the largest", "[dopr]") {
-  struct blind : tabular::policy {
-    using tabular::policy::policy;
-    token_scores score(const ragged<token>& prompts, const rollouts& r, double t) const {
-      token_scores out = tabular::policy::score(prompts, r, t);
-      out.log_probs[0] = std::numeric_limits<double>::quiet_NaN();
-      return out;
-    }
-  };
   blind policy(base_logits(), columns);
   const rollouts r = policy.sample(prompts(rows), std::vector<sample_request>{{4, 3, 0}, {2, 1, 0}}, {}, random_key(1));
   last_responses responses;
@@ -657,14 +659,6 @@ TEST_CASE("dopr: a step stays within its KL", "[dopr]") {
 }
 
 TEST_CASE("dopr: a step that no share brings within its KL is not taken", "[dopr]") {
-  struct blind : tabular::policy {
-    using tabular::policy::policy;
-    token_scores score(const ragged<token>& prompts, const rollouts& r, double t) const {
-      token_scores out = tabular::policy::score(prompts, r, t);
-      out.log_probs[0] = std::numeric_limits<double>::quiet_NaN();
-      return out;
-    }
-  };
   blind policy(base_logits(), columns);
   scripted selector;
   dopr_options o = small;

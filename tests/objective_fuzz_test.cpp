@@ -13,6 +13,7 @@
 #include <rlvr/objective/empg.hpp>
 
 #include "objective_losses.hpp"
+#include "view_of.hpp"
 
 using namespace rlvr;
 using namespace rlvr::testing;
@@ -91,20 +92,7 @@ struct hostile_batch {
     if (s.chance(0.1)) damage(s);
   }
 
-  token_batch<Real> view() const {
-    token_batch<Real> b;
-    b.offsets = offsets;
-    b.advantages = advantages;
-    b.token_advantages = token_advantages;
-    b.log_probs = log_probs;
-    b.old_log_probs = old_log_probs;
-    b.sampled_log_probs = sampled_log_probs;
-    b.reference_log_probs = reference_log_probs;
-    b.entropies = entropies;
-    b.mask = mask;
-    b.groups = groups;
-    return b;
-  }
+  token_batch<Real> view() const { return view_of<Real>(*this); }
 
  private:
   void damage(source& s) {

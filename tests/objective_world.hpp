@@ -12,6 +12,7 @@
 #include <rlvr/objective/objective.hpp>
 
 #include "catch.hpp"
+#include "view_of.hpp"
 
 namespace rlvr::testing {
 
@@ -39,17 +40,8 @@ struct world {
   }
 
   token_batch<Real> view() const {
-    token_batch<Real> b;
-    b.offsets = offsets;
-    b.advantages = advantages;
-    b.token_advantages = token_advantages;
-    b.log_probs = log_probs;
-    b.old_log_probs = old_log_probs;
-    b.sampled_log_probs = sampled_log_probs;
-    b.reference_log_probs = reference_log_probs;
-    b.entropies = entropies;
-    b.mask = mask;
-    if (groups.size() > 1) b.groups = groups;
+    token_batch<Real> b = view_of<Real>(*this);
+    if (groups.size() == 1) b.groups = {};
     return b;
   }
 };

@@ -11,9 +11,9 @@
 
 #include <rlvr/backend/decoder/json.hpp>
 #include <rlvr/core/rollouts.hpp>
-#include <rlvr/objective/token_batch.hpp>
 
 #include "catch.hpp"
+#include "view_of.hpp"
 
 namespace presets_golden {
 
@@ -79,18 +79,7 @@ struct batch {
       for (std::size_t t = offsets[i]; t < offsets[i + 1]; ++t) out[i] += mask[t];
     return out;
   }
-  rlvr::token_batch<double> view() const {
-    rlvr::token_batch<double> b;
-    b.offsets = offsets;
-    b.advantages = advantages;
-    b.log_probs = log_probs;
-    b.old_log_probs = old_log_probs;
-    b.sampled_log_probs = sampled_log_probs;
-    b.reference_log_probs = reference_log_probs;
-    b.entropies = entropies;
-    b.mask = mask;
-    return b;
-  }
+  rlvr::token_batch<double> view() const { return rlvr::testing::view_of<double>(*this); }
 };
 
 /// A golden file with the options of each case in full.

@@ -1,7 +1,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -17,6 +16,7 @@
 #include "../examples/progress.hpp"
 #include "../examples/report.hpp"
 #include "catch.hpp"
+#include "scratch_folder.hpp"
 #include <nlohmann/json.hpp>
 
 namespace {
@@ -51,17 +51,6 @@ report::one_shot filled() {
   r.seconds = {0.5, 0.125, 0.25, 2};
   return r;
 }
-
-/// A folder of its own under the system's temporary one, removed at the end.
-struct scratch_folder {
-  files::path path;
-  explicit scratch_folder(const std::string& name)
-      : path(files::temp_directory_path() / (name + std::to_string(getpid()))) {  // tests run side by side
-    files::remove_all(path);
-    files::create_directories(path);
-  }
-  ~scratch_folder() { files::remove_all(path); }
-};
 
 bool have_gnuplot() {
   try {
@@ -157,7 +146,7 @@ TEST_CASE("The table marks the chosen alpha and what collapsed, and shows no nan
 
 TEST_CASE("Both pictures are drawn as SVG, whatever is missing from the report", "[report]") {
   if (!have_gnuplot()) return;
-  const scratch_folder folder("rlvr_report_test");
+  const rlvr::testing::scratch_folder folder;
   const auto drawn = [&](const std::string& script) {
     report::draw(script, folder.path / "p.svg");
     std::ifstream in(folder.path / "p.svg");
@@ -188,7 +177,7 @@ TEST_CASE("Both pictures are drawn as SVG, whatever is missing from the report",
 
 TEST_CASE("A script that gnuplot cannot draw is a runtime_error with its words", "[report]") {
   if (!have_gnuplot()) return;
-  const scratch_folder folder("rlvr_report_test");
+  const rlvr::testing::scratch_folder folder;
   CHECK_THROWS_WITH(report::draw("set nonsense 1\n", folder.path / "p.svg"), Catch::Contains("p.svg: ") );
   CHECK_THROWS_AS(report::draw("", folder.path / "nowhere" / "p.svg"), std::runtime_error);
 }
