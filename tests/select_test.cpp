@@ -460,6 +460,32 @@ TEST_CASE("utilities of the pass rate peak where they say", "[select]") {
   CHECK(rate_mixed{3}(0.5) == Approx(0.75));
 }
 
+TEST_CASE("group filters: DAPO's and SPEED's mixed groups, the difficulty window, every scored group", "[select]") {
+  const keep_mixed mixed;
+  const keep_window window{.low = 0.25, .high = 0.75};
+  const keep_all all;
+  for (std::uint32_t right = 0; right <= 8; ++right) {
+    const outcome o = binary_outcome(right, 8);
+    CHECK(mixed(o) == (right != 0 && right != 8));
+    CHECK(window(o) == (right >= 2 && right <= 6));  // both bounds belong to it
+    CHECK(all(o));
+  }
+  // Equal rewards teach nothing whatever they are, nor does a group of one; credit in part counts where it differs.
+  CHECK_FALSE(mixed(outcome_of(std::vector<double>(5, 0.2))));
+  CHECK(mixed(outcome_of(std::vector<double>{0.2, 0.2, 0.3})));
+  CHECK_FALSE(mixed(outcome_of(std::vector<double>{1})));
+  // Without a scored rollout no filter keeps the group, also where the window holds the mean of nothing.
+  const outcome none = outcome_of({});
+  CHECK_FALSE(mixed(none));
+  CHECK_FALSE(keep_window{.low = 0, .high = 1}(none));
+  CHECK_FALSE(all(none));
+  // A selector asks the filter that it was made with.
+  const pool_selector<beta_tracker<>, sampled<rate_variance>, draw_top, keep_window> selector(
+      beta_tracker<>(4), {}, {}, {.low = 0.5, .high = 0.75});
+  CHECK_FALSE(selector.keep(binary_outcome(3, 8)));
+  CHECK(selector.keep(binary_outcome(4, 8)));
+}
+
 TEST_CASE("DoPR's score is volatility plus bonus", "[select]") {
   auto s = make_dopr_selector(moving_reward_tracker(4, 0.5), {.bonus = {.scale = 0.7}});
   outcome o = binary_outcome(2, 8, 1);
