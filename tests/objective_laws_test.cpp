@@ -565,31 +565,3 @@ TEST_CASE("branch_counts add up", "[objective]") {
   CHECK(c[branch::active] == 4);
   CHECK(branch_counts{}.share(branch::active) == 0);
 }
-
-TEST_CASE("vector_exp keeps its bounds", "[core]") {
-  double worst = 0;
-  for (int i = 0; i <= 100000; ++i) {
-    const float x = -87.3f + 175.6f * static_cast<float>(i) / 100000.f;
-    if (x > 88.3f) break;
-    worst = std::max(worst, std::fabs(static_cast<double>(vector_exp(x)) / std::exp(static_cast<double>(x)) - 1));
-  }
-  CHECK(worst < 1.2e-7);
-  worst = 0;
-  for (int i = 0; i <= 100000; ++i) {
-    const double x = -708 + 1417.0 * i / 100000;
-    worst = std::max(worst, std::fabs(vector_exp(x) / std::exp(x) - 1));
-  }
-  CHECK(worst < 5e-16);  // 4e-16, and a unit in the last place of std::exp
-  CHECK(vector_exp(1e30f) == std::numeric_limits<float>::infinity());
-  CHECK(vector_exp(88.4f) == std::numeric_limits<float>::infinity());
-  CHECK(std::isfinite(vector_exp(88.3f)));
-  CHECK(vector_exp(-1e30f) == vector_exp(-87.3f));
-  CHECK(vector_exp(1e300) == std::numeric_limits<double>::infinity());
-  CHECK(vector_exp(709.5) == std::numeric_limits<double>::infinity());
-  CHECK(std::isfinite(vector_exp(709.0)));
-  CHECK(vector_exp(-1e300) == vector_exp(-708.0));
-  CHECK(std::isnan(vector_exp(std::numeric_limits<float>::quiet_NaN())));
-  CHECK(std::isnan(vector_exp(std::numeric_limits<double>::quiet_NaN())));
-  CHECK(vector_exp(0.f) == 1);
-  CHECK(vector_exp(0.0) == 1);
-}

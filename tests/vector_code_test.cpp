@@ -1,4 +1,5 @@
-/// Loops written for vector code against the plain way: the logarithm, groups side by side, the ends of token loops.
+/// Loops written for vector code against the plain way: the exponential, the logarithm, groups side by side, the ends
+/// of token loops.
 
 #include <algorithm>
 #include <bit>
@@ -13,6 +14,7 @@
 #include <rlvr/core/logarithm.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/objective/dppo.hpp>
+#include <rlvr/objective/importance.hpp>
 #include <rlvr/objective/ppo_clip.hpp>
 #include <rlvr/objective/sapo.hpp>
 
@@ -97,7 +99,7 @@ void check_ends(const O& o) {
   std::vector<float> c(1100);
   std::vector<branch> codes(1100);
   o(whole.view(), {}, std::span<float>(c), codes);
-  for (const std::size_t length : {1, 2, 3, 7, 15, 17, 63, 65, 1023, 1025}) {
+  for (const std::size_t length : {1, 2, 3, 7, 15, 17, 63, 65, 127, 128, 129, 640, 1023, 1025}) {
     const one_sequence part(length);
     std::vector<float> d(length);
     std::vector<branch> own(length);
@@ -108,6 +110,67 @@ void check_ends(const O& o) {
 }
 
 }  // namespace
+
+/// Largest relative error of f over [first, last] in steps.
+template <class Real, class F>
+double worst_error(F f, Real first, Real last, Real step) {
+  double worst = 0;
+  for (Real x = first; x <= last; x += step) {
+    const long double exact = std::exp(static_cast<long double>(x));
+    worst = std::max(worst, static_cast<double>(std::fabs(static_cast<long double>(f(x)) / exact - 1)));
+  }
+  return worst;
+}
+
+TEST_CASE("vector_exp keeps its bounds", "[core]") {
+  CHECK(worst_error<float>([](float x) { return vector_exp(x); }, -87.3f, 88.3f, 0.00037f) < 1.2e-7);
+  CHECK(worst_error<float>([](float x) { return vector_exp(x); }, -1.f, 1.f, 3e-6f) < 1.2e-7);
+  CHECK(worst_error<double>([](double x) { return vector_exp(x); }, -708, 709, 0.00193) < 4e-16);
+  CHECK(worst_error<double>([](double x) { return vector_exp(x); }, -1, 1, 3.1e-6) < 4e-16);
+  CHECK(vector_exp(1e30f) == std::numeric_limits<float>::infinity());
+  CHECK(vector_exp(88.4f) == std::numeric_limits<float>::infinity());
+  CHECK(std::isfinite(vector_exp(88.3f)));
+  CHECK(vector_exp(-1e30f) == vector_exp(-87.3f));
+  CHECK(vector_exp(1e300) == std::numeric_limits<double>::infinity());
+  CHECK(vector_exp(709.5) == std::numeric_limits<double>::infinity());
+  CHECK(std::isfinite(vector_exp(709.0)));
+  CHECK(vector_exp(-1e300) == vector_exp(-708.0));
+  CHECK(std::isnan(vector_exp(std::numeric_limits<float>::quiet_NaN())));
+  CHECK(std::isnan(vector_exp(std::numeric_limits<double>::quiet_NaN())));
+  CHECK(vector_exp(0.f) == 1);
+  CHECK(vector_exp(0.0) == 1);
+}
+
+TEST_CASE("vector_exp_in_range keeps its bounds inside the range", "[core]") {
+  const auto in_range = [](auto x) { return vector_exp_in_range(x); };
+  CHECK(worst_error<float>(in_range, -87.3f, 88.3f, 0.00037f) < 1.2e-7);
+  CHECK(worst_error<float>(in_range, -1.f, 1.f, 3e-6f) < 1.2e-7);
+  CHECK(vector_exp_in_range(least_exponent<float>) > 0);
+  for (const float x : {88.4f, 88.7f, most_exponent<float>})
+    CHECK(vector_exp_in_range(x) == std::numeric_limits<float>::infinity());
+  CHECK(vector_exp_in_range(0.f) == 1);
+  for (double x = least_exponent<double>; x <= most_exponent<double>; x += 0.37)
+    REQUIRE(vector_exp_in_range(x) == vector_exp(x));
+}
+
+TEST_CASE("clamps by integers are clamps", "[objective]") {
+  const auto look = [](auto zero) {
+    using Real = decltype(zero);
+    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    const std::vector<Real> values{-infinity,   Real(-1e30), -5, Real(-2.5), -1, Real(-1e-30), -zero,   zero,
+                                   Real(1e-30), Real(0.5),   2,  Real(3.5),  4,  Real(1e30),   infinity};
+    for (const Real x : values) {
+      for (const Real least : {Real(-1), Real(-2.5), -infinity})
+        for (const Real most : {Real(0.5), Real(3.5), infinity})
+          REQUIRE(detail::clamp_around_zero(x, least, most) == std::clamp(x, least, most));
+      for (const Real least : {zero, Real(0.25), Real(2)})
+        if (x >= 0 && !std::signbit(x))
+          REQUIRE(detail::clamp_positive(x, least, Real(3)) == std::clamp(x, least, Real(3)));
+    }
+  };
+  look(0.f);
+  look(0.0);
+}
 
 TEST_CASE("vector_log keeps its bounds", "[core]") {
   double worst = 0;
@@ -201,4 +264,55 @@ TEST_CASE("dppo far from the sampler", "[objective]") {
     CHECK((c[0] == 0) == (a > 0));
     CHECK((c[2] == 0) == (a < 0));
   }
+}
+
+TEST_CASE("sapo far from the sampler", "[objective]") {
+  // In float as in double: a steep gate ends within the ratio's range, on both sides, without a limit as with one.
+  const std::vector<std::size_t> offsets{0, 9};
+  const std::vector<float> now{-0.5f, -0.5f, -0.5f, -90.f, -90.f, -200.f, -0.1f, -1.f, -1.5f};
+  const std::vector<float> old{-0.5f, -60.f, -200.f, -0.5f, -4.f, -0.1f, -1.f, -0.1f, -0.5f};
+  const std::vector<double> now_exact(now.begin(), now.end()), old_exact(old.begin(), old.end());
+  for (const double tau : {1.0, 79.0, 81.0, 300.0})
+    for (const double limit : {20.0, 100.0, std::numeric_limits<double>::infinity()})
+      for (const float a : {1.f, -1.f}) {
+        const std::vector<float> advantages{a};
+        token_batch<float> b;
+        b.offsets = offsets;
+        b.advantages = advantages;
+        b.log_probs = now;
+        b.old_log_probs = old;
+        std::vector<float> c(9);
+        std::vector<branch> codes(9);
+        sapo{tau, tau, limit}(b, {}, std::span<float>(c), codes);
+        for (std::size_t t = 0; t < 9; ++t) {
+          const double d = now_exact[t] - old_exact[t], u = tau * std::expm1(d);
+          const double gate = 1 / (2 + std::exp(u) + std::exp(-u));
+          const double exact = std::fabs(d) > limit ? 0 : 4 * static_cast<double>(a) * gate * std::exp(d);
+          INFO("tau " << tau << ", limit " << limit << ", d " << d);
+          CHECK(std::fabs(static_cast<double>(c[t]) - exact) <= 1e-4 * std::fabs(exact) + 1e-25);
+          CHECK(codes[t] == (std::fabs(d) > limit ? branch::saturated : branch::active));
+        }
+      }
+}
+
+TEST_CASE("importance weights at the ends of the range of numbers", "[objective]") {
+  const std::vector<std::size_t> offsets{0, 5};
+  const std::vector<float> old{-0.5f, -0.5f, -100.f, -1.f, -0.5f}, sampled{-100.f, -30.f, -0.5f, -1.f, -60.f};
+  token_batch<float> b;
+  b.offsets = offsets;
+  b.old_log_probs = old;
+  b.sampled_log_probs = sampled;
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  std::vector<float> c(5, 1.f);
+  importance_correction{.max = 2, .log_ratio_limit = infinity}(b, std::span<float>(c));
+  CHECK(c[0] == 2);  // e^99.5, cut
+  CHECK(c[1] == 2);
+  CHECK(c[2] < 1e-37f);
+  CHECK(c[3] == 1);
+  std::fill(c.begin(), c.end(), 1.f);
+  importance_correction{.max = infinity, .log_ratio_limit = 20}(b, std::span<float>(c));
+  CHECK(std::fabs(c[0] / std::exp(20.f) - 1) < 1e-6f);
+  CHECK(std::fabs(c[2] / std::exp(-20.f) - 1) < 1e-6f);
+  CHECK_THROWS_WITH((importance_correction{.max = infinity, .log_ratio_limit = infinity}(b, std::span<float>(c))),
+                    Catch::Contains("the coefficient of token 0 is not a finite number"));
 }

@@ -42,8 +42,9 @@ struct dppo {
     const auto run = [&](const auto& distance) {  // from q to p, with a sign: only one bound matters to an advantage
       const auto kernel = [lower = static_cast<Real>(low), upper = static_cast<Real>(high), bottom,
                            most = std::min(static_cast<Real>(cap), top), distance](Real a, Real now, Real old) {
-        const Real r = vector_exp(now - old), above = detail::select(r < bottom, bottom, r);
-        const Real w = detail::select(above > most, most, above), moved = distance(r, now, old);
+        const Real d = detail::clamp_around_zero(now - old, least_exponent<Real>, most_exponent<Real>);
+        const Real r = vector_exp_in_range(d), w = detail::clamp_positive(r, bottom, most);
+        const Real moved = distance(r, now, old);
         const Real to = detail::select(a > 0, upper, infinity), from = detail::select(a > 0, -infinity, -lower);
         const bool up = moved > to, down = moved < from;
         const auto code =
@@ -57,15 +58,21 @@ struct dppo {
     if (divergence == binary_divergence::total_variation)
       run([](Real r, Real now, Real old) {  // q (r - 1); p itself where r is so large that q is nothing beside it
         const bool far = now - old > 40;
-        return detail::select(far, Real(1), r - 1) * vector_exp(detail::select(far, now, old));
+        return detail::select(far, Real(1), r - 1) * probability(detail::select(far, now, old));
       });
     else
       run([](Real, Real now, Real old) {
         constexpr Real tiny = static_cast<Real>(1e-8);
-        const Real p = vector_exp(now), q = vector_exp(old);
+        const Real p = probability(now), q = probability(old);
         const Real d = q * (old - now) + (1 - q) * vector_log((1 - q + tiny) / (1 - p + tiny));
         return detail::select(now > old, d, -d);
       });
+  }
+
+ private:
+  template <class Real>
+  static Real probability(Real log_prob) {
+    return vector_exp_in_range(detail::clamp_around_zero(log_prob, least_exponent<Real>, most_exponent<Real>));
   }
 };
 

@@ -52,6 +52,34 @@ struct token_value {
   wide_branch<Real> code = branch::active;
 };
 
+/// A kernel in two passes over a block: second(advantage, first(advantage, x...), x...). A processor looks some hundred
+/// instructions ahead, and where one token's depend on each other over a longer way than that, vector units idle.
+template <class First, class Second>
+struct two_pass_kernel {
+  First first;
+  Second second;
+};
+template <class First, class Second>
+two_pass_kernel(First, Second) -> two_pass_kernel<First, Second>;
+
+/// x, clamped to [least, most], least < 0 < most, by two integer instructions: the bits of negative numbers grow with
+/// the magnitude. A NaN becomes least, most or stays; infinite and NaN inputs are found elsewhere.
+template <class Real>
+Real clamp_around_zero(Real x, Real least, Real most) {
+  using bits = bits_of<Real>;
+  const bits raised = std::min(std::bit_cast<bits>(x), std::bit_cast<bits>(least));
+  using signed_bits = std::make_signed_t<bits>;
+  return std::bit_cast<Real>(std::min(static_cast<signed_bits>(raised), std::bit_cast<signed_bits>(most)));
+}
+
+/// x >= 0, clamped to [least, most], 0 <= least, in the same way.
+template <class Real>
+Real clamp_positive(Real x, Real least, Real most) {
+  using bits = bits_of<Real>;
+  return std::bit_cast<Real>(
+      std::min(std::max(std::bit_cast<bits>(x), std::bit_cast<bits>(least)), std::bit_cast<bits>(most)));
+}
+
 /// What becomes of a value: it is the coefficient, is added to it (penalties), or multiplies it (corrections).
 enum class combine { assign, add, multiply };
 enum class advantage_use { needed, unused };
@@ -96,7 +124,9 @@ template <class Real, std::size_t N>
   throw std::invalid_argument(concat(who, ": the coefficient of token ", base + at, " is not a finite number", values));
 }
 
-inline constexpr std::size_t block_length = 1024;
+inline constexpr std::size_t block_length = 128;
+/// How many tokens ahead of a block memory is asked for: the processor itself does so late in a long loop body.
+inline constexpr std::size_t fetched_ahead = 512;
 
 /// Tokens [begin, begin + n) of one sequence: kernel, mask (`keep` has all bits set, or none), weight and combination
 /// in one loop without branches over contiguous arrays. False when a result is not finite. Adding 0 x makes a result
@@ -107,15 +137,25 @@ template <combine How, bool Coded, class Real, class Advantages, class Kernel, c
 [[gnu::flatten]] bool fill(std::size_t n, Real weight, const bits_of<Real>* keep, Real* out, bits_of<Real>* codes,
                            Advantages advantages, Kernel kernel, const In*... in) {
   using bits = bits_of<Real>;
+  constexpr bool each = std::is_pointer_v<Advantages>;
+  constexpr bool twice = requires { kernel.first; };
+  const auto advantage = [advantages](std::size_t t) {
+    if constexpr (each)
+      return advantages[t];
+    else
+      return advantages;
+  };
+  alignas(64) Real first[twice ? block_length : 1];
+  if constexpr (twice)
+    for (std::size_t t = 0; t < n; ++t) first[t] = kernel.first(advantage(t), in[t]...);
   bits largest = 0;
   for (std::size_t t = 0; t < n; ++t) {
-    constexpr bool each = std::is_pointer_v<Advantages>;
-    Real a;
-    if constexpr (each)
-      a = advantages[t];
+    const Real a = advantage(t);
+    token_value<Real> v{};
+    if constexpr (twice)
+      v = kernel.second(a, first[t], in[t]...);
     else
-      a = advantages;
-    const token_value<Real> v = kernel(a, in[t]...);
+      v = kernel(a, in[t]...);
     Real nothing = 0;
     if constexpr (each) nothing += Real(0) * a;
     ((nothing += Real(0) * in[t]), ...);
@@ -154,6 +194,10 @@ void each_token(const char* who, const token_batch<Real>& b, advantage_use use,
     const auto kernel = kernel_of(i);
     for (std::size_t t = begin; t < end; t += block_length) {
       const std::size_t n = end - t < block_length ? end - t : block_length;
+      for (std::size_t k = t + fetched_ahead; k < std::min(t + fetched_ahead + n, b.tokens()); k += 64 / sizeof(Real)) {
+        for (const token_array<Real>& a : arrays) __builtin_prefetch(a.values.data() + k);
+        __builtin_prefetch(out.data() + k, 1);
+      }
       if (!b.mask.empty()) {
         const std::uint8_t* mask = b.mask.data() + t;
         for (std::size_t k = 0; k < n; ++k) keep[k] = bits{0} - static_cast<bits>(mask[k] != 0);

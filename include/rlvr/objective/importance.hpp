@@ -51,7 +51,8 @@ struct importance_correction {
         std::array<detail::token_array<Real>, 2>{
             {{"old_log_probs", b.old_log_probs}, {"sampled_log_probs", b.sampled_log_probs}}},
         [&, floor = static_cast<Real>(min), ceiling = static_cast<Real>(max),
-         limit = static_cast<Real>(log_ratio_limit), how = bound](std::size_t i) {
+         least = std::max(static_cast<Real>(-log_ratio_limit), least_exponent<Real>),
+         most = std::min(static_cast<Real>(log_ratio_limit), most_exponent<Real>), how = bound](std::size_t i) {
           Real sequence = 0;
           if (!token) {
             double e =
@@ -60,10 +61,9 @@ struct importance_correction {
               e /= static_cast<double>(std::max<std::size_t>(detail::active_length(b, i), 1));
             sequence = static_cast<Real>(e);
           }
-          return [floor, ceiling, limit, how, token, sequence](Real, Real old, Real sampled) {
+          return [floor, ceiling, least, most, how, token, sequence](Real, Real old, Real sampled) {
             const Real e = detail::select(token, old - sampled, sequence);
-            const Real above = detail::select(e < -limit, -limit, e);
-            const Real v = vector_exp(detail::select(above > limit, limit, above));
+            const Real v = vector_exp_in_range(detail::clamp_around_zero(e, least, most));
             const bool outside = (v < floor) | (v > ceiling);
             const Real raised = detail::select(v < floor, floor, v);
             const Real truncated = detail::select(raised > ceiling, ceiling, raised);

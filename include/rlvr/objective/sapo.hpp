@@ -16,8 +16,8 @@ namespace rlvr {
 ///
 ///     loss = -(4 / tau) s A,    kappa = 4 s (1 - s) r A,    kappa = A at r = 1
 ///
-/// Branches: active; saturated where |log r| > log_ratio_limit, kappa 0 (verl 20; TRL has none, where s (1 - s) is 0
-/// beyond tau (r - 1) = 80 anyway). Belongs with sequence_mean_of_token_mean.
+/// Branches: active; saturated where |log r| > log_ratio_limit, kappa 0 (verl 20; TRL has none). A kappa whose r or
+/// s (1 - s) is below e^-80 is 0. Belongs with sequence_mean_of_token_mean.
 /// Throws std::invalid_argument for a tau or log_ratio_limit not positive, or a tau not finite.
 /// Source: Gao et al. 2025, arXiv 2511.20347; verl's and TRL's sapo.
 struct sapo {
@@ -32,21 +32,28 @@ struct sapo {
     require(tau_positive > 0 && tau_positive < infinity, "sapo: tau_positive is ", tau_positive);
     require(tau_negative > 0 && tau_negative < infinity, "sapo: tau_negative is ", tau_negative);
     require(log_ratio_limit > 0, "sapo: log_ratio_limit is ", log_ratio_limit);
-    // Where tau (r - 1) > 80 the gate is below e^-80: nothing, whatever r is.
-    const auto vanishes = [&](double tau) {
-      return static_cast<Real>(std::min(log_ratio_limit, std::log1p(80 / tau)));
+    // Log-ratios d outside [from, to] have a gate s (1 - s) or a ratio below e^-80: nothing.
+    const auto from = [&](double tau) {
+      const double gate = tau > 80 ? std::log1p(-80 / tau) : -infinity;
+      return static_cast<Real>(std::max({-log_ratio_limit, gate, -80.0}));
     };
-    const auto kernel = [positive = static_cast<Real>(tau_positive), negative = static_cast<Real>(tau_negative),
-                         positive_to = vanishes(tau_positive), negative_to = vanishes(tau_negative),
-                         limit = static_cast<Real>(log_ratio_limit)](Real a, Real now, Real old) {
-      const Real tau = detail::select(a > 0, positive, negative), to = detail::select(a > 0, positive_to, negative_to);
-      const Real d = now - old, r = vector_exp(d);
-      const Real e = vector_exp(minus_magnitude(tau * (r - 1)));  // s (1 - s) = e / (1 + e)^2 is even in tau (r - 1)
-      const bool open = (d >= -limit) & (d <= to);
-      const detail::wide_branch<Real> code = branch::active;
-      return detail::token_value<Real>{detail::select(open, 4 * a * r * e / ((1 + e) * (1 + e)), Real(0)),
-                                       code.or_if((d > limit) | (d < -limit), branch::saturated)};
-    };
+    const auto to = [&](double tau) { return static_cast<Real>(std::min(log_ratio_limit, std::log1p(80 / tau))); };
+    const auto of_sign = [](Real a, Real positive, Real negative) { return detail::select(a > 0, positive, negative); };
+    const detail::two_pass_kernel kernel{
+        [](Real, Real now, Real old) { return vector_exp_in_range(now - old); },
+        [=, positive = static_cast<Real>(tau_positive), negative = static_cast<Real>(tau_negative),
+         positive_from = from(tau_positive), negative_from = from(tau_negative), positive_to = to(tau_positive),
+         negative_to = to(tau_negative),
+         limit = static_cast<Real>(log_ratio_limit)](Real a, Real r, Real now, Real old) {
+          const Real d = now - old, tau = of_sign(a, positive, negative);
+          const Real least = of_sign(a, positive_from, negative_from), most = of_sign(a, positive_to, negative_to);
+          const bool open = (d >= least) & (d <= most);
+          // s (1 - s) = e / (1 + e)^2 is even in tau (r - 1)
+          const Real e = vector_exp_in_range(minus_magnitude(tau * (r - 1)));
+          const detail::wide_branch<Real> code = branch::active;
+          return detail::token_value<Real>{detail::select(open, 4 * a * r * e / ((1 + e) * (1 + e)), Real(0)),
+                                           code.or_if((d > limit) | (d < -limit), branch::saturated)};
+        }};
     detail::each_token<detail::combine::assign>("sapo", b, detail::advantage_use::needed, weights, coefficients,
                                                 branches, detail::now_and_old(b), [&](std::size_t) { return kernel; });
   }
