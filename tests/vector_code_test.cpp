@@ -10,7 +10,9 @@
 #include <vector>
 
 #include <rlvr/advantage/centred.hpp>
+#include <rlvr/advantage/deviation.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
+#include <rlvr/advantage/mean_normalized.hpp>
 #include <rlvr/core/logarithm.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/objective/dppo.hpp>
@@ -57,7 +59,7 @@ std::vector<double> one_by_one(const A& a, const equal_groups& w) {
 
 template <class A>
 void check_groups_side_by_side(const A& a) {
-  for (const std::size_t n : {1, 2, 3, 8, 17})
+  for (const std::size_t n : {1, 2, 3, 8, 16, 17})
     for (const std::size_t count : {31, 32, 33, 100}) {
       const equal_groups w(count, n);
       const std::vector<double> together = a(w.verdicts, w.g), apart = one_by_one(a, w);
@@ -207,10 +209,43 @@ TEST_CASE("vector_log keeps its bounds", "[core]") {
   }
 }
 
+TEST_CASE("factors of many groups are those of each", "[advantage]") {
+  constexpr std::size_t count = 12;
+  const double squares[count] = {0,    1e-30, 1e-9,   0.25,   1,     3.7,
+                                 1e12, 1e280, 1e-280, 1e-300, 1e300, std::numeric_limits<double>::min() / 16};
+  for (const epsilon_place place :
+       {epsilon_place::beside_deviation, epsilon_place::beside_variance, epsilon_place::variance_floor})
+    for (const double epsilon : {0.0, 1e-6, 1e-4, 2.0})
+      for (const std::size_t ddof : {0, 1})
+        for (const std::size_t n : {2, 8}) {
+          const deviation d{ddof, epsilon, place};
+          double found[count];
+          d.factors<count>(n, squares, found);
+          for (std::size_t k = 0; k < count; ++k) {
+            const double exact = d.factor(moments{n, 0.0, squares[k]});
+            INFO("squares " << squares[k] << ", epsilon " << epsilon << ", ddof " << ddof << ", n " << n);
+            if (k < 9)
+              REQUIRE(std::fabs(found[k] - exact) <= 1e-15 * exact);
+            else
+              REQUIRE(std::isnan(found[k]));
+          }
+        }
+}
+
+TEST_CASE("rewards whose squares nearly underflow get their exact advantages side by side too", "[advantage]") {
+  equal_groups w(64, 8);
+  for (std::size_t i = 0; i < w.verdicts.size(); ++i) w.verdicts[i].reward = i % 8 == 0 ? 1e-155 : 0.0;
+  const double mean = 1e-155 / 8, root = std::sqrt(1e-155 * (1e-155 - mean) / 7);
+  const std::vector<double> a = group_normalized{.epsilon = 0}(w.verdicts, w.g);
+  for (std::size_t i = 0; i < a.size(); ++i)
+    REQUIRE(std::fabs(a[i] - ((i % 8 == 0 ? 1e-155 : 0.0) - mean) / root) < 1e-6);
+}
+
 TEST_CASE("groups side by side get what each gets alone", "[advantage]") {
   check_groups_side_by_side(group_normalized{});
   check_groups_side_by_side(group_normalized{.ddof = 0, .epsilon = 0});
   check_groups_side_by_side(group_normalized{.epsilon = 1e-4, .lone = lone_rollout::reward});
+  check_groups_side_by_side(mean_normalized{});
   check_groups_side_by_side(centred{});
   check_groups_side_by_side(centred{.against = baseline::leave_one_out});
 }

@@ -22,13 +22,11 @@ struct centred {
   lone_rollout lone = lone_rollout::zero;
 
   std::vector<double> operator()(std::span<const verdict> verdicts, const groups& g) const {
-    return detail::centred_advantages(
-        verdicts, g,
-        [this](const moments& m) {
-          const double n = static_cast<double>(m.count);
-          return against == baseline::leave_one_out ? n / (n - 1) : 1.0;
-        },
-        [this](double reward) { return lone == lone_rollout::reward ? reward : 0.0; });
+    return detail::centred_advantages(verdicts, g, detail::scale_of{[this](const moments& m) {
+                                        const double n = static_cast<double>(m.count);
+                                        return against == baseline::leave_one_out ? n / (n - 1) : 1.0;
+                                      }},
+                                      [this](double reward) { return lone == lone_rollout::reward ? reward : 0.0; });
   }
 };
 

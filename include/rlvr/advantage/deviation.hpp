@@ -6,7 +6,9 @@
 #include <limits>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/exponential.hpp>
 #include <rlvr/core/moments.hpp>
+#include <rlvr/core/square_root.hpp>
 
 namespace rlvr {
 
@@ -51,6 +53,22 @@ struct deviation {
   double factor(const moments& m) const {
     require(std::isfinite(m.squares), "deviation: the squares of ", m.count, " rewards overflow");
     return factor(m.variance(ddof));
+  }
+
+  /// factors[k] <- factor of n values whose centred squares sum to squares[k], n > ddof: vector code, error below
+  /// 1e-15. NaN where the variance is so large or so small that only the other call is exact.
+  template <std::size_t Lanes>
+  void factors(std::size_t n, const double* squares, double* factors) const {
+    constexpr double least = std::numeric_limits<double>::min(), none = std::numeric_limits<double>::quiet_NaN();
+    const double count = static_cast<double>(n - ddof), inside = place == epsilon_place::beside_variance ? epsilon : 0;
+    const double floor = place == epsilon_place::variance_floor ? epsilon : 0;
+    const double outside = place == epsilon_place::beside_deviation ? epsilon : 0;
+    for (std::size_t k = 0; k < Lanes; ++k) {
+      const double variance = squares[k] / count, shifted = variance + inside;
+      const double divisor = vector_sqrt(detail::select(shifted > floor, shifted, floor)) + outside;
+      const bool plain = (variance == 0) | ((variance > 1e-290) & (variance < 1e290));
+      factors[k] = detail::select(plain, detail::select(divisor >= least, 1 / divisor, 0.0), none);
+    }
   }
 
   /// Throws std::invalid_argument, in the name of `who`, for ddof above 1 and epsilon negative or not finite.

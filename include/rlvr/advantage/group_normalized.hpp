@@ -24,10 +24,19 @@ struct group_normalized {
   std::vector<double> operator()(std::span<const verdict> verdicts, const groups& g) const {
     const deviation d{.ddof = ddof, .epsilon = epsilon};
     d.check("group_normalized");
-    return detail::centred_advantages(
-        verdicts, g, [&](const moments& m) { return d.factor(m); },
-        [&](double reward) { return lone == lone_rollout::reward ? reward / d.scale(1.0) : 0.0; });
+    return detail::centred_advantages(verdicts, g, by_deviation{d}, [&](double reward) {
+      return lone == lone_rollout::reward ? reward / d.scale(1.0) : 0.0;
+    });
   }
+
+ private:
+  struct by_deviation {
+    const deviation& d;
+    double operator()(const moments& m) const { return d.factor(m); }
+    void operator()(std::size_t n, const double*, const double* squares, double* factors) const {
+      d.factors<detail::group_lanes>(n, squares, factors);
+    }
+  };
 };
 
 }  // namespace rlvr

@@ -27,9 +27,9 @@ struct mean_normalized {
     for (std::size_t i = 0; i < verdicts.size(); ++i)
       require(!(verdicts[i].scored && verdicts[i].reward < 0), "mean_normalized: reward ", i, " is ",
               verdicts[i].reward, ", expected at least 0");
-    return detail::centred_advantages(
-        verdicts, g, [this](const moments& m) { return 1 / (m.mean + epsilon); },
-        [this](double reward) { return lone == lone_rollout::reward ? reward : 0.0; });
+    return detail::centred_advantages(verdicts, g,
+                                      detail::scale_of{[this](const moments& m) { return 1 / (m.mean + epsilon); }},
+                                      [this](double reward) { return lone == lone_rollout::reward ? reward : 0.0; });
   }
 };
 
