@@ -3,9 +3,9 @@
 /// Counters, of the best iteration: `bytes` moved by one call, each array counted once, one that is only written twice,
 /// since a store first fetches its line; `bandwidth` those per second; `of_triad` that over the bandwidth of
 /// z = x + 2 y on as many threads and as many tokens, the best of twenty.
-/// `items_per_second` are tokens, for advantages rollouts, in groups of eight: one for every sequence, which stay in the
-/// cache, and under `/many` one for every four tokens, which do not. Advantages come as a new vector.
-/// Options beside Google Benchmark's: --sequences=N --length=L (default 16384 x 1024; 50000 x 1024 needs 2 GB).
+/// `items_per_second` are tokens, for advantages rollouts, in groups of eight: one for every sequence, which stay in
+/// the cache, and under `/many` one for every four tokens, which do not. Advantages come as a new vector. Options
+/// beside Google Benchmark's: --sequences=N --length=L (default 16384 x 1024; 50000 x 1024 needs 2 GB).
 
 #include <benchmark/benchmark.h>
 
@@ -35,8 +35,10 @@
 #include <rlvr/objective/mini_rl.hpp>
 #include <rlvr/objective/policy_gradient.hpp>
 #include <rlvr/objective/ppo_clip.hpp>
+#include <rlvr/objective/ratio_normalized_clip.hpp>
 #include <rlvr/objective/sapo.hpp>
 #include <rlvr/objective/topr.hpp>
+#include <rlvr/objective/unified.hpp>
 #include <rlvr/objective/vespo.hpp>
 
 namespace {
@@ -127,14 +129,16 @@ double triad(std::size_t threads) {
   return known[threads] = 16.0 * static_cast<double>(a.tokens()) / best;
 }
 
-/// Runs f once per iteration and reports the best of them, as triad does. The coefficients are ones before each: those
-/// that corrections multiply again and again would leave the range of numbers.
-template <class F>
-void measure(benchmark::State& state, std::size_t count, double bytes_per_item, F f) {
+/// Sets the coefficients to ones: those that corrections multiply again and again would leave the range of numbers.
+constexpr auto reset_coefficients = [] { std::fill(data().coefficients.begin(), data().coefficients.end(), 1.f); };
+
+/// Runs f once per iteration, after `prepare`, and reports the best of them, as triad does.
+template <class F, class Prepare>
+void measure(benchmark::State& state, std::size_t count, double bytes_per_item, F f, Prepare prepare) {
   double best = 1e9;
   for (auto _ : state) {
     state.PauseTiming();
-    std::fill(data().coefficients.begin(), data().coefficients.end(), 1.f);
+    prepare();
     state.ResumeTiming();
     const auto begin = std::chrono::steady_clock::now();
     f();
@@ -160,12 +164,15 @@ void add(const std::string& name, const O& o, double moves, extra with = extra::
     if (with == extra::mask) b.mask = a.mask;
     const std::span<branch> branches = with == extra::branches ? std::span<branch>(a.branches) : std::span<branch>{};
     const auto threads = static_cast<std::size_t>(state.range(0));
-    measure(state, a.tokens(), bytes, [&] {
-      if constexpr (separable_objective<O, float>)
-        run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads, parallel_for);
-      else
-        o(b, a.weights, std::span<float>(a.coefficients), branches);
-    });
+    measure(
+        state, a.tokens(), bytes,
+        [&] {
+          if constexpr (separable_objective<O, float>)
+            run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads, parallel_for);
+          else
+            o(b, a.weights, std::span<float>(a.coefficients), branches);
+        },
+        reset_coefficients);
   };
   auto* registered = benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kMillisecond)->UseRealTime();
   registered->Arg(1);
@@ -181,8 +188,9 @@ void add_estimator(const std::string& name, const A& estimator, std::size_t roll
       verdicts[i] = {.reward = static_cast<double>(i % 5 == 0), .scored = true};
     groups g;
     for (std::size_t i = 0; i < verdicts.size();) g.offsets.push_back(i = std::min(i + 8, verdicts.size()));
-    measure(state, verdicts.size(), sizeof(verdict) + 2 * sizeof(double) + 1,
-            [&] { benchmark::DoNotOptimize(estimator(verdicts, g)); });
+    measure(
+        state, verdicts.size(), sizeof(verdict) + 2 * sizeof(double) + 1,
+        [&] { benchmark::DoNotOptimize(estimator(verdicts, g)); }, [] {});
   };
   benchmark::RegisterBenchmark(name.c_str(), run)->Arg(1)->Unit(benchmark::kMillisecond)->UseRealTime();
 }
@@ -217,17 +225,23 @@ void add_all() {
   add("gmpo", gmpo{}, 4);
   add("topr", topr{}, 4);
   add("vespo", vespo{}, 4);
+  add("masked_ratio", masked_ratio{}, 4);
+  add("ratio_normalized_clip", ratio_normalized_clip{.scale = 0.5, .step = 0.1}, 4);
+  add("unified_gradient", unified_gradient{.over = reference_policy::old, .high = 0.28}, 4);
+  add("shaped_imitation", shaped_imitation{}, 3);
   add("clip_cov", clip_cov{}, 4);
   add("kl_cov", kl_cov{}, 4);
   add("importance_correction", alone{importance_correction{}}, 4);
+  add("off_policy_mask", alone{off_policy_mask{}}, 4);
   add("kl_penalty", alone{kl_penalty{}}, 4);
   add("entropy_bonus", alone{entropy_bonus{}}, 4);
   add("high_entropy_only", alone{high_entropy_only{0.5}}, 3);
   benchmark::RegisterBenchmark("entropy_threshold",
                                [](benchmark::State& state) {
                                  const token_batch<float> b = data().view();
-                                 measure(state, b.tokens(), 4,
-                                         [&] { benchmark::DoNotOptimize(entropy_threshold(b, 0.2)); });
+                                 measure(
+                                     state, b.tokens(), 4, [&] { benchmark::DoNotOptimize(entropy_threshold(b, 0.2)); },
+                                     [] {});
                                })
       ->Arg(1)
       ->Unit(benchmark::kMillisecond)
