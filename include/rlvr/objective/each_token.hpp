@@ -63,21 +63,24 @@ template <class First, class Second>
 two_pass_kernel(First, Second) -> two_pass_kernel<First, Second>;
 
 /// x, clamped to [least, most], least < 0 < most, by two integer instructions: the bits of negative numbers grow with
-/// the magnitude. A NaN becomes least, most or stays; infinite and NaN inputs are found elsewhere.
+/// the magnitude. A NaN becomes least, most or stays; infinite and NaN inputs are found elsewhere. Written so that
+/// gcc 12 sees a minimum at once: a conversion of the choice, or std::min's references, would leave a branch.
 template <class Real>
 Real clamp_around_zero(Real x, Real least, Real most) {
   using bits = bits_of<Real>;
-  const bits raised = std::min(std::bit_cast<bits>(x), std::bit_cast<bits>(least));
   using signed_bits = std::make_signed_t<bits>;
-  return std::bit_cast<Real>(std::min(static_cast<signed_bits>(raised), std::bit_cast<signed_bits>(most)));
+  const bits own = std::bit_cast<bits>(x), low = std::bit_cast<bits>(least), raised = own < low ? own : low;
+  const signed_bits value = static_cast<signed_bits>(raised), high = std::bit_cast<signed_bits>(most);
+  return std::bit_cast<Real>(value < high ? value : high);
 }
 
 /// x >= 0, clamped to [least, most], 0 <= least, in the same way.
 template <class Real>
 Real clamp_positive(Real x, Real least, Real most) {
   using bits = bits_of<Real>;
-  return std::bit_cast<Real>(
-      std::min(std::max(std::bit_cast<bits>(x), std::bit_cast<bits>(least)), std::bit_cast<bits>(most)));
+  const bits own = std::bit_cast<bits>(x), low = std::bit_cast<bits>(least), high = std::bit_cast<bits>(most);
+  const bits raised = own > low ? own : low;
+  return std::bit_cast<Real>(raised < high ? raised : high);
 }
 
 /// What becomes of a value: it is the coefficient, is added to it (penalties), or multiplies it (corrections).
