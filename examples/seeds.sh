@@ -16,7 +16,11 @@ echo "| base | seed | alpha | status | test accuracy | difference [95% interval]
 echo "|---|---|---|---|---|---|"
 for model in "${models[@]}"; do
   for seed in 1 2 3 4 5; do
-    "$root/build/examples/one_shot_rlvr" --model "$model" --seed "$seed" --out "$out/run" "$@" >/dev/null 2>&1
+    "$root/build/examples/one_shot_rlvr" --model "$model" --seed "$seed" --out "$out/run" "$@" >"$out/log" 2>&1 || {
+      status=$?
+      tail -n 3 "$out/log" >&2
+      exit $status
+    }
     r=$out/run/report.json
     printf '| %s | %d | %.3g | %s | %.3f -> %.3f | %+.3f [%+.3f, %+.3f] |\n' "$(basename "$model")" "$seed" \
       "$(sed -n 's/^  "alpha": \([^,]*\),*/\1/p' "$r")" "$(sed -n 's/^  "status": "\([^"]*\)".*/\1/p' "$r")" \
