@@ -258,6 +258,12 @@ TEST_CASE("cuda attention: sequences that share a prefix", "[cuda]") {
   check({2, 1, 16, 0}, {{0, 0, 1}, {0, 1, 1}, {0, 1, 70}});
 }
 
+TEST_CASE("cuda attention: heads of 128 over several tiles", "[cuda]") {
+  for (const std::int32_t length : {64, 65, 96, 97, 150}) check({2, 1, 128, 0}, {{0, 0, length}});
+  check({4, 2, 128, 0}, {{0, 0, 70}, {0, 70, 100}, {0, 70, 33}, {0, 0, 31}});
+  check({2, 2, 128, 40}, {{0, 0, 150}, {0, 0, 33}, {150, 33, 70}});
+}
+
 TEST_CASE("cuda attention: heads that tensor cores do not take", "[cuda]") {
   check({2, 1, 6, 0}, {{0, 0, 70}});
   check({2, 1, 136, 9}, {{0, 0, 40}, {0, 40, 10}});

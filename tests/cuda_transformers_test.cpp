@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <fstream>
 #include <memory>
 #include <set>
 #include <string>
@@ -15,9 +14,9 @@
 
 #include <rlvr/backend/cuda/decoder.hpp>
 #include <rlvr/backend/decoder/config.hpp>
-#include <rlvr/backend/decoder/layout.hpp>
 
 #include "catch.hpp"
+#include "decoder_golden.hpp"
 #ifndef RLVR_TEST_ON_GPU
 #include <rlvr/backend/cuda/host_device.cuh>
 #endif
@@ -35,63 +34,32 @@ std::shared_ptr<cuda::device> make_device() {
 #endif
 }
 
-/// The program may have been built in another checkout, and then runs at the root of this one.
-json golden() {
-  const std::string file = "tests/golden/decoder_golden.json";
-  std::ifstream from(RLVR_SOURCE_DIR "/" + file);
-  if (!from) from.open(file);
-  REQUIRE(from);
-  return json::parse(from);
-}
-
-/// The parameters of decoder_golden.py.
-std::vector<float> formula_parameters(const decoder::config& c) {
-  const std::vector<tensor_slot> slots = decoder::layout(c);
-  std::vector<float> theta(decoder::parameter_count(slots));
-  for (std::size_t k = 0; k < slots.size(); ++k)
-    for (std::size_t i = 0; i < slots[k].size(); ++i) {
-      const double j = static_cast<double>(i);
-      const double w = std::sin(0.7 * j + 0.003 * j * j + 1.3 * static_cast<double>(k) + 0.1);
-      theta[slots[k].offset + i] = static_cast<float>(slots[k].name.ends_with("norm.weight") ? 1 + 0.1 * w : 0.35 * w);
-    }
-  return theta;
-}
-
 }  // namespace
 
 TEST_CASE("cuda decoder: log-probs, entropies and every named gradient are those of transformers",
           "[cuda][transformers]") {
-  const json g = golden();
-  ragged<token> prompts;
-  rollouts r;
-  std::vector<double> coefficients;
-  for (const json& c : g["rollouts"]) {
-    prompts.push_back(c["prompt"].get<std::vector<token>>());
-    const auto completion = c["completion"].get<std::vector<token>>();
-    r.tokens.insert(r.tokens.end(), completion.begin(), completion.end());
-    r.offsets.push_back(r.tokens.size());
-    r.prompts.push_back(static_cast<std::uint32_t>(prompts.size() - 1));
-    for (const double w : c["coefficients"]) coefficients.push_back(w);
-  }
+  const json g = decoder_golden::golden();
+  const decoder_golden::batch b(g);
   std::set<std::string> families;
   for (const auto& [name, shape] : g["shapes"].items()) {
     INFO(name);
-    const decoder::config c = decoder::parse_config(shape["config"].get<std::string>(), "golden");
+    const decoder::config c = decoder_golden::config_of(shape);
     families.insert(c.model_type);
-    cuda::decoder model(make_device(), c, formula_parameters(c), {.compute = cuda::scalar_type::float32});
+    cuda::decoder model(make_device(), c, decoder_golden::parameters<float>(c),
+                        {.compute = cuda::scalar_type::float32});
     REQUIRE(model.space().dimension() == shape["parameters"].get<std::size_t>());
     for (const json& expected : shape["batches"]) {
-      const token_scores s = model.score(prompts, r, expected["temperature"]);
+      const token_scores s = model.score(b.prompts, b.r, expected["temperature"]);
       std::size_t t = 0;
       for (const json& rollout : expected["rollouts"])
         for (std::size_t i = 0; i < rollout["log_probs"].size(); ++i, ++t) {
           CHECK(std::fabs(s.log_probs[t] - rollout["log_probs"][i].get<double>()) < 5e-5);
           CHECK(std::fabs(s.entropies[t] - rollout["entropies"][i].get<double>()) < 5e-5);
         }
-      REQUIRE(t == r.tokens.size());
+      REQUIRE(t == b.r.tokens.size());
     }
     auto gradient = model.space().zero();
-    model.accumulate_score(prompts, r, coefficients, shape["batches"].back()["temperature"], gradient);
+    model.accumulate_score(b.prompts, b.r, b.coefficients, shape["batches"].back()["temperature"], gradient);
     std::vector<float> h(model.space().dimension());
     model.space().download(gradient, h);
     REQUIRE(shape["gradient"].size() == model.space().tensors().size());

@@ -146,7 +146,7 @@ run() {
       fi
       # It slows kernels down a hundredfold: the smallest models, and each kernel of the decoder.
       local small='*those of the Eigen decoder in double*,cuda decoder: bfloat16*'
-      run_tests "$small,cuda decoder: samples are*,cuda decoder: top-k*"
+      run_tests "$small,cuda decoder: samples are*,cuda decoder: top-k*,cuda decode:*"
       ;;
     one-shot) run_example ;;
     speed-vectors) run_benchmarks '^vectors' ;;

@@ -1,9 +1,14 @@
 // How fast rlvr::cuda is on this GPU, as shares of what the GPU can do, both measured here:
-//   vectors   scale, axpy, dot, the fused step and the Gram matrix, of the rate of a device-to-device copy: of_copy
+//   vectors   scale, axpy, dot, norm, the fused step and the Gram matrix, of the rate of a device-to-device copy, which
+//             assign is: of_copy. Each number is counted once each time it is read or written; dot, norm and gram hand
+//             their result to the host before the next call, and that is in their time
 //   gradient  accumulate_score of random models in the shapes of Qwen3-0.6B and 4B, 32768 tokens in sequences of
-//             512, 1024 and 2048, of the rate of a large bfloat16 product: of_products, the model-flops utilisation
+//             512, 1024 and 2048, of the rate of a large bfloat16 product: of_products, the model-flops utilisation. Of
+//             one layer of the 0.6B shape, 16384 rows in sequences of 1024, what is between the products, as shares of
+//             copy and products
 //   sampling  1024 rollouts of 256 tokens in groups of 16 that share a prompt of 128, of the least time in which the
-//             decode steps' bytes can be read: of_bandwidth
+//             decode steps' bytes can be read: of_bandwidth. Of a step half way one layer's attention, the product that
+//             makes the logits, and the draw, as shares of copy and products
 //   cuda_speed --benchmark_filter='^vectors|^gradient/0.6B|^gradient/4B|^sampling'
 // Ends with 77 where there is no GPU. Needs on the GPU 20 GB for the vectors, 60 GB for the 4B shape and 40 GB for
 // sampling, and 20 GB on the host.
@@ -23,6 +28,7 @@
 
 #include <rlvr/backend/cuda/decoder.hpp>
 #include <rlvr/backend/cuda/error.hpp>
+#include <rlvr/core/norm.hpp>
 
 namespace {
 
@@ -80,10 +86,9 @@ class bench {
     if (what == "scale") run(8, [&] { s.scale(0.999, z); });
     if (what == "axpy") run(12, [&] { s.axpy(1e-3, x, z); });
     if (what == "dot") run(8, [&] { (void)s.dot(x, z); });
+    if (what == "norm") run(4, [&] { (void)norm(s, x); });
     if (what == "step")
-      run(14, [&] {
-        gpu_->step(x.data(), 0.1, z.data(), y.data(), static_cast<cuda::bfloat16*>(weights.data()), n);
-      });
+      run(14, [&] { gpu_->step(x.data(), 0.1, z.data(), y.data(), static_cast<cuda::bfloat16*>(weights.data()), n); });
   }
 
   void gram(benchmark::State& state) {
@@ -131,6 +136,119 @@ class bench {
     state.counters["flops"] = flops / spent;
     state.counters["of_products"] = flops / spent / products;
     state.counters["micro_batch"] = static_cast<double>(model.plan().rows);
+    state.counters["kept_layers"] = static_cast<double>(model.plan().kept_layers);
+  }
+
+  /// Of the bytes that must be read and written.
+  void layer_rows(benchmark::State& state, const std::string& what) {
+    const cuda::model_shape s(shape("0.6B"));
+    const auto n = [](std::int32_t width) {
+      return static_cast<std::size_t>(layer_tokens) * static_cast<std::size_t>(width);
+    };
+    const auto run = [&](std::size_t bytes, auto f) { run_kernel(state, static_cast<double>(bytes), copy_rate(), f); };
+    if (what == "swiglu" || what == "swiglu_backward") {
+      const cuda::buffer gate_up = random_numbers(n(s.gate_up_width)), dgate_up(gpu_, gate_up.bytes());
+      const cuda::buffer gated = random_numbers(n(s.mlp));
+      if (what == "swiglu")
+        run(gate_up.bytes() + gated.bytes(),
+            [&] { gpu_->swiglu(operand_of(gate_up), layer_tokens, s.mlp, operand_of(gated)); });
+      else
+        run(2 * gate_up.bytes() + gated.bytes(), [&] {
+          gpu_->swiglu_backward(operand_of(gated), operand_of(gate_up), layer_tokens, s.mlp, operand_of(dgate_up));
+        });
+      return;
+    }
+    const cuda::buffer w = random_floats(static_cast<std::size_t>(s.hidden)), dw = random_floats(w.bytes() / 4);
+    if (what == "norm" || what == "norm_backward") {
+      const cuda::buffer x = random_floats(n(s.hidden)), dy = random_floats(n(s.hidden)),
+                         dx = random_floats(n(s.hidden));
+      const cuda::buffer y(gpu_, 2 * n(s.hidden)), r(gpu_, 4 * n(1));
+      const cuda::row_shape all{layer_tokens, 1, s.hidden};
+      const auto row = [&](cuda::operand at) { return cuda::row_operand{at, s.hidden}; };
+      const auto norm = [&] {
+        gpu_->rms_norm(all, row(floats_of(x)), at<float>(w), 1e-6, row(operand_of(y)), at<float>(r), nullptr);
+      };
+      norm();
+      if (what == "norm")
+        run(x.bytes() + y.bytes(), norm);
+      else
+        run(4 * x.bytes() + y.bytes(), [&] {
+          gpu_->rms_norm_backward(all, row(floats_of(dy)), row(floats_of(x)), at<float>(w), at<float>(r),
+                                  row(floats_of(dx)), at<float>(dw), cuda::result_mode::add, operand_of(y));
+        });
+      return;
+    }
+    const cuda::buffer raw = random_numbers(n(s.qkv_width)), qkv = random_numbers(n(s.qkv_width));
+    const cuda::buffer scale(gpu_, 4 * n(s.qk_norms())), angles = random_floats(64 * layer_length);
+    std::vector<std::int32_t> order(n(1));
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i % layer_length);
+    const cuda::buffer positions(gpu_, 4 * order.size());
+    gpu_->upload(positions.data(), order.data(), positions.bytes());
+    cuda::head_preparation how{.positions = at<std::int32_t>(positions)};
+    how.q_norm = how.k_norm = how.cosines = how.sines = at<float>(angles);
+    how.scale = at<float>(scale);
+    const cuda::attention_shape heads = cuda::attention_of(s, 0);
+    const auto prepare = [&] { gpu_->prepare_heads(heads, layer_tokens, operand_of(raw), operand_of(qkv), how); };
+    prepare();
+    if (what == "heads")
+      run(raw.bytes() + qkv.bytes(), prepare);
+    else  // queries and keys: of their gradients, and what they were
+      run(3 * 2 * n(s.q_width + s.kv_width), [&] {
+        gpu_->prepare_heads_backward(heads, layer_tokens, operand_of(qkv), operand_of(raw), how, at<float>(dw),
+                                     at<float>(w));
+      });
+  }
+
+  /// Of the products in its definition: two forward, five backward.
+  void layer_attention(benchmark::State& state, bool backward) {
+    const double products = product_rate();
+    const cuda::model_shape s(shape("0.6B"));
+    const cuda::attention_shape heads = cuda::attention_of(s, 0);
+    const auto n = [](std::int32_t width) {
+      return static_cast<std::size_t>(layer_tokens) * static_cast<std::size_t>(width);
+    };
+    const cuda::buffer qkv = random_numbers(n(s.qkv_width)), dqkv(gpu_, qkv.bytes()),
+                       dout = random_numbers(n(s.q_width));
+    const cuda::buffer out(gpu_, dout.bytes()), log_sum(gpu_, 4 * n(s.heads)), delta(gpu_, log_sum.bytes());
+    const cuda::attention_tiles tiles = gpu_->tiles(cuda::scalar_type::bfloat16, s.head_dim);
+    ragged<token> prompts;
+    rollouts r;
+    for (std::uint32_t i = 0; i < layer_tokens / layer_length; ++i) {
+      prompts.push_back(std::vector<token>(layer_length, 0));
+      r.tokens.push_back(0);
+      r.offsets.push_back(r.tokens.size());
+      r.prompts.push_back(i);
+    }
+    std::vector<std::size_t> all(r.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+    const cuda::packing p(prompts, r, {}, all, tiles);
+    const auto list = [&](const auto& values) {
+      cuda::buffer on_gpu(gpu_, values.size() * sizeof(values[0]));
+      gpu_->upload(on_gpu.data(), values.data(), on_gpu.bytes());
+      return on_gpu;
+    };
+    const cuda::buffer forward = list(p.forward), queries = list(p.backward), keys = list(p.keys),
+                       positions = list(p.positions);
+    const cuda::operand x = operand_of(qkv);
+    const cuda::key_value_rows kv{x.offset(static_cast<std::size_t>(s.q_width)),
+                                  x.offset(static_cast<std::size_t>(s.q_width + s.kv_width)), s.qkv_width};
+    const auto count = [](const auto& values) { return static_cast<std::int32_t>(values.size()); };
+    const auto attend = [&] {
+      gpu_->attention(heads, at<cuda::attention_task>(forward), count(p.forward), x, s.qkv_width, kv, kv,
+                      operand_of(out), s.q_width, at<float>(log_sum), false);
+    };
+    const auto attend_backward = [&] {
+      gpu_->attention_backward(heads, layer_tokens, at<cuda::attention_task>(queries), count(p.backward),
+                               at<cuda::key_task>(keys), count(p.keys), at<std::int32_t>(positions), x, operand_of(out),
+                               operand_of(dout), at<float>(log_sum), at<float>(delta), operand_of(dqkv));
+    };
+    attend();
+    const double spent = run(state, [&] {
+      for (int i = 0; i < 10; ++i) backward ? attend_backward() : attend();
+    });
+    const double pairs = 0.5 * layer_tokens * layer_length * s.q_width, flops = (backward ? 10 : 4) * pairs;
+    state.counters["flops"] = 10 * flops / spent;
+    state.counters["of_products"] = 10 * flops / spent / products;
   }
 
   void products(benchmark::State& state) {
@@ -138,6 +256,54 @@ class bench {
     const cuda::buffer a = random_matrix(), b = random_matrix(), c(gpu_, 2 * product_size * product_size);
     const double spent = run(state, [&] { multiply(a, b, c); });
     state.counters["flops"] = flops / spent;
+  }
+
+  /// One layer's attention of a step half way, a query for each of 1024 rollouts, in groups of 16 with one prompt.
+  void decode_attention(benchmark::State& state) {
+    const double copy = copy_rate();
+    const std::int32_t rollouts = 1024, group = 16, keys = 128;
+    const cuda::attention_shape s{16, 8, 128, 0};
+    const std::int32_t q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
+    const auto cache = [&](std::int32_t rows) { return random_numbers(std::size_t{2} * rows * kv_width); };
+    const cuda::buffer prompts = cache(rollouts / group * keys), own = cache(rollouts * keys);
+    const cuda::buffer q = random_numbers(std::size_t{1} * rollouts * q_width), out(gpu_, 2ull * rollouts * q_width);
+    std::vector<cuda::attention_task> tasks;
+    for (std::int32_t i = 0; i < rollouts; ++i) tasks.push_back({i, 1, i / group * keys, keys, i * keys, keys - 1});
+    const cuda::buffer list(gpu_, tasks.size() * sizeof(cuda::attention_task));
+    gpu_->upload(list.data(), tasks.data(), list.bytes());
+    const auto rows_of = [&](const cuda::buffer& x) {
+      const cuda::operand keys = operand_of(x);
+      return cuda::key_value_rows{keys, keys.offset(static_cast<std::size_t>(kv_width)), 2 * kv_width};
+    };
+    run_kernel(state, static_cast<double>(prompts.bytes() + own.bytes()), copy, [&] {
+      gpu_->attention(s, static_cast<const cuda::attention_task*>(list.data()), rollouts, operand_of(q), q_width,
+                      rows_of(prompts), rows_of(own), operand_of(out), q_width, nullptr, true);
+    });
+  }
+  void decode_logits(benchmark::State& state) {
+    const double rate = product_rate();
+    const std::int64_t rows = 1024, hidden = 1024, vocab = 151936;
+    const cuda::buffer x = random_numbers(static_cast<std::size_t>(rows * hidden));
+    const cuda::buffer w = random_numbers(static_cast<std::size_t>(vocab * hidden));
+    const cuda::buffer logits(gpu_, static_cast<std::size_t>(4 * rows * vocab));
+    const double spent = run(state, [&] {
+      gpu_->multiply(cuda::product_form::nt, rows, vocab, hidden, operand_of(x), operand_of(w),
+                     {logits.data(), cuda::scalar_type::float32}, cuda::result_mode::assign);
+    });
+    state.counters["of_products"] = 2.0 * static_cast<double>(rows * vocab * hidden) / spent / rate;
+  }
+  void decode_draw(benchmark::State& state) {
+    const double copy = copy_rate();
+    const std::int32_t rows = 1024, vocab = 151936;
+    const cuda::buffer logits(gpu_, 4ull * rows * vocab), uniform(gpu_, 8ull * rows), log_probs(gpu_, 8ull * rows);
+    const cuda::buffer p(gpu_, rows * sizeof(cuda::row_distribution)), next(gpu_, 4ull * rows);
+    gpu_->upload(logits.data(), noise(std::size_t{1} * rows * vocab, 20).data(), logits.bytes());
+    gpu_->upload(uniform.data(), std::vector<double>(rows, 0.37).data(), uniform.bytes());
+    run_kernel(state, static_cast<double>(logits.bytes()), copy, [&] {
+      gpu_->draw(static_cast<const float*>(logits.data()), rows, vocab, 1.0,
+                 static_cast<cuda::row_distribution*>(p.data()), static_cast<const double*>(uniform.data()),
+                 static_cast<std::int32_t*>(next.data()), static_cast<double*>(log_probs.data()));
+    });
   }
 
   void sampling(benchmark::State& state) {
@@ -173,6 +339,7 @@ class bench {
 
  private:
   static constexpr std::int64_t product_size = 8192;
+  static constexpr std::int32_t layer_tokens = 16384, layer_length = 1024;
 
   template <class F>
   double seconds(F f) {
@@ -194,15 +361,29 @@ class bench {
     }
     return sum / static_cast<double>(state.iterations());
   }
-  /// Ten calls at a time, so that waiting for the GPU does not count.
+  /// Ten calls at a time, so that the wait for the last of them does not count.
   template <class F>
   void run_vectors(benchmark::State& state, const cuda::space& s, cuda::device_vector& y, const cuda::device_vector& x,
                    double bytes, F f) {
     const double copy = copy_rate(s, y, x), spent = run(state, [&] {
-                          for (int i = 0; i < 10; ++i) f();
-                        });
+                                              for (int i = 0; i < 10; ++i) f();
+                                            });
     state.counters["bytes_per_second"] = 10 * bytes / spent;
     state.counters["of_copy"] = 10 * bytes / spent / copy;
+  }
+  /// What must read so many bytes.
+  template <class F>
+  void run_kernel(benchmark::State& state, double bytes, double copy, F f) {
+    const double spent = run(state, [&] {
+      for (int i = 0; i < 10; ++i) f();
+    });
+    state.counters["bytes_per_second"] = 10 * bytes / spent;
+    state.counters["of_copy"] = 10 * bytes / spent / copy;
+  }
+  double copy_rate() {
+    const cuda::space s(gpu_, {{"x", {std::size_t{1} << 28}, 0}});
+    auto x = s.zero(), y = s.zero();
+    return copy_rate(s, y, x);
   }
   /// Bytes read and written per second.
   double copy_rate(const cuda::space& s, cuda::device_vector& y, const cuda::device_vector& x) {
@@ -215,14 +396,24 @@ class bench {
     return 5 * 10 * 8.0 * static_cast<double>(s.dimension()) / sum;
   }
 
-  cuda::buffer random_matrix() {
-    const std::size_t n = product_size * product_size;
+  cuda::buffer random_matrix() { return random_numbers(product_size * product_size); }
+  cuda::buffer random_numbers(std::size_t n) {
     const cuda::buffer floats(gpu_, 4 * n);
     cuda::buffer out(gpu_, 2 * n);
     gpu_->upload(floats.data(), noise(n, 2).data(), 4 * n);
     gpu_->cast(static_cast<const float*>(floats.data()), operand_of(out), n);
     gpu_->synchronize();
     return out;
+  }
+  cuda::buffer random_floats(std::size_t n) {
+    cuda::buffer out(gpu_, 4 * n);
+    gpu_->upload(out.data(), noise(n, 2).data(), out.bytes());
+    return out;
+  }
+  static cuda::operand floats_of(const cuda::buffer& x) { return {x.data(), cuda::scalar_type::float32}; }
+  template <class T>
+  static T* at(const cuda::buffer& x) {
+    return static_cast<T*>(x.data());
   }
   static cuda::operand operand_of(const cuda::buffer& x) { return {x.data(), cuda::scalar_type::bfloat16}; }
   void multiply(const cuda::buffer& a, const cuda::buffer& b, const cuda::buffer& c) {
@@ -281,16 +472,23 @@ int main(int argc, char** argv) {
           ->UseManualTime()
           ->Unit(benchmark::kMillisecond);
     };
-    for (const std::string what : {"copy", "scale", "axpy", "dot", "step"})
+    for (const std::string what : {"copy", "scale", "axpy", "dot", "norm", "step"})
       add("vectors/" + what, 10, [&b, what](benchmark::State& state) { b.vectors(state, what); });
-    add("vectors/gram", 5, [&b](benchmark::State& state) { b.gram(state); })->Arg(2)->Arg(8)->Arg(16);
+    add("vectors/gram", 5, [&b](benchmark::State& state) { b.gram(state); })->Arg(2)->Arg(8)->Arg(9)->Arg(16);
     add("products", 50, [&b](benchmark::State& state) { b.products(state); });
     add("sampling", 1, [&b](benchmark::State& state) { b.sampling(state); })->Args({1024, 256});
+    add("sampling/attention", 10, [&b](benchmark::State& state) { b.decode_attention(state); });
+    add("sampling/logits", 10, [&b](benchmark::State& state) { b.decode_logits(state); });
+    add("sampling/draw", 10, [&b](benchmark::State& state) { b.decode_draw(state); });
     for (const std::string size : {"0.6B", "4B"})
       add("gradient/" + size, 3, [&b, size](benchmark::State& state) { b.gradient(state, size); })
           ->Arg(512)
           ->Arg(1024)
           ->Arg(2048);
+    for (const std::string what : {"norm", "norm_backward", "heads", "heads_backward", "swiglu", "swiglu_backward"})
+      add("gradient/layer/" + what, 10, [&b, what](benchmark::State& state) { b.layer_rows(state, what); });
+    add("gradient/layer/attention", 10, [&b](benchmark::State& state) { b.layer_attention(state, false); });
+    add("gradient/layer/attention_backward", 10, [&b](benchmark::State& state) { b.layer_attention(state, true); });
     benchmark::RunSpecifiedBenchmarks();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "cuda_speed: %s\n", e.what());

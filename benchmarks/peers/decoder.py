@@ -5,9 +5,9 @@
 
 gradient   32768 tokens in sequences of 512, 1024 and 2048, a quarter of each the prompt, random models in the shapes of
            Qwen3-0.6B and 4B: the gradient of sum_t c_t log pi(y_t) over the completions. PyTorch: bfloat16 parameters
-           and gradients, layers and loss compiled, flash attention (else memory-efficient), activations kept (rlvr
-           recomputes them), micro-batches of 16384 tokens, halved until they fit. Model flops are counted alike: 6 per
-           parameter and token that it sees, and 12 per pair of positions and number in a head.
+           and gradients, layers and loss compiled, flash attention (else memory-efficient), activations kept (by rlvr
+           too, of as many layers as fit), micro-batches of 16384 tokens, halved until they fit. Model flops are counted
+           alike: 6 per parameter and token that it sees, and 12 per pair of positions and number in a head.
 sampling   1024 rollouts of 256 tokens from the 0.6B shape, prompts of 128 tokens, temperature 1: generate of
            transformers, all at once, or as many as fit.
 rates      an 8192 x 8192 x 8192 bfloat16 product and a device-to-device copy of 1 GB.

@@ -1,15 +1,16 @@
 #pragma once
-/// Small random decoders of the five families, and a batch for them.
+/// Small random decoders with a vocabulary of 37, and a batch for them.
 
 #include <cstddef>
 #include <string>
 #include <vector>
 
 #include <rlvr/backend/decoder/config.hpp>
-#include <rlvr/backend/decoder/layout.hpp>
 #include <rlvr/core/ragged.hpp>
 #include <rlvr/core/random.hpp>
 #include <rlvr/core/rollouts.hpp>
+
+#include "../small_decoders.hpp"
 
 namespace cuda_models {
 
@@ -18,40 +19,9 @@ using namespace rlvr;
 inline const char* const families[] = {"llama", "qwen2", "qwen3", "olmo2", "olmo3"};
 
 inline decoder::config small(const std::string& model_type, std::size_t head_dim = 6) {
-  decoder::config c;
-  c.model_type = model_type;
-  c.vocab_size = 37;
-  c.hidden_size = 24;
-  c.intermediate_size = 20;
-  c.layers = 2;
-  c.heads = 4;
-  c.kv_heads = 2;
-  c.head_dim = head_dim;
-  c.max_positions = 128;
-  c.eos = {1};
-  const bool olmo = model_type == "olmo2" || model_type == "olmo3";
-  c.tied_embeddings = model_type == "qwen2";
-  c.qkv_bias = model_type == "qwen2" || model_type == "llama";
-  c.output_bias = model_type == "llama";
-  c.qk_norm = olmo || model_type == "qwen3";
-  c.post_norm = olmo;
-  if (model_type == "qwen3" || model_type == "olmo3") c.windows = {7, 0};
-  if (model_type == "olmo3" || model_type == "llama")
-    c.rope = {.kind = decoder::rope_kind::yarn, .factor = 4, .original_positions = 32, .attention_factor = 1.1};
-  return c;
+  return rlvr::testing::small_decoder(model_type, 37, head_dim);
 }
-
-/// Norms near 1, everything else about as large as in a trained model.
-inline std::vector<float> parameters(const decoder::config& c) {
-  const std::vector<tensor_slot> slots = decoder::layout(c);
-  std::vector<float> theta(decoder::parameter_count(slots));
-  for (const tensor_slot& slot : slots) {
-    const bool is_norm = slot.name.ends_with("norm.weight");
-    for (std::size_t i = slot.offset; i < slot.offset + slot.size(); ++i)
-      theta[i] = static_cast<float>((is_norm ? 1 : 0) + (is_norm ? 0.2 : 0.8) * (random_key(31).uniform(i) - 0.5));
-  }
-  return theta;
-}
+inline std::vector<float> parameters(const decoder::config& c) { return rlvr::testing::small_parameters<float>(c); }
 
 /// Prompts of several tiles and of one token, groups, rollouts of one token, equal rollouts, and a prompt that returns.
 struct batch {

@@ -1,7 +1,8 @@
 #pragma once
 /// Attention over packed sequences, tile by tile: the scores of a tile of queries and a tile of keys are all that is
 /// ever there. Sums are in float; every result is summed by one block in one order. These kernels take every type and
-/// head; packed bfloat16 rows of usual heads have faster ones (attention_forward.cuh, attention_backward.cuh).
+/// head; packed bfloat16 rows of usual heads have faster ones (attention_forward.cuh, attention_backward.cuh), and so
+/// has one query (attention_decode.cuh, attention_decode_floats.cuh).
 /// Source: Dao, "FlashAttention-2" (arXiv 2307.08691), algorithms 1 and 2.
 
 #include <cmath>
@@ -20,7 +21,6 @@ template <class S>
 inline constexpr int forward_tile = sizeof(S) == 2 ? 64 : 32;
 template <class S>
 inline constexpr int backward_tile = sizeof(S) == 2 ? 32 : 16;
-inline constexpr int grouped_queries = 16;  ///< most heads of a group that one block handles
 
 /// Matrices in shared memory, one behind the other. Rows are padded by 16 bytes, so that the same column of two rows
 /// lies in different banks.
@@ -78,11 +78,10 @@ RLVR_CUDA_KERNEL void load_tile(Block& b, S* tile, int tile_rows, int rows, int 
   });
 }
 
-/// Queries times keys, the softmax kept up while keys pass, times values. Blocks: (task, head), or with
-/// heads_per_block > 1 (task, head / heads_per_block): then a task is one row, and the tile holds its heads, which
-/// read the same keys.
-template <class S, int Queries, int Keys>
+/// Queries times keys, the softmax kept up while keys pass, times values. Blocks (task, head).
+template <class S>
 struct attend_forward {
+  static constexpr int tile = forward_tile<S>;
   attention_shape shape;
   const attention_task* tasks;
   const S* q;
@@ -94,7 +93,6 @@ struct attend_forward {
   S* out;
   std::int64_t out_stride;
   float* log_sum;
-  int heads_per_block;
 
   struct offsets {
     std::size_t q, kv, weights, scores, sum, top, total, factor, all;
@@ -102,14 +100,14 @@ struct attend_forward {
   RLVR_CUDA_BOTH offsets place() const {
     shared_layout s(shape.head_dim);
     offsets o;
-    o.q = s.take<S>(Queries, s.width());
-    o.kv = s.take<S>(Keys, s.width());
-    o.weights = s.take<S>(Queries, Keys);
-    o.scores = s.take<float>(Queries, Keys);
-    o.sum = s.take<float>(Queries, s.width());
-    o.top = s.take<float>(1, Queries);
-    o.total = s.take<float>(1, Queries);
-    o.factor = s.take<float>(1, Queries);
+    o.q = s.take<S>(tile, s.width());
+    o.kv = s.take<S>(tile, s.width());
+    o.weights = s.take<S>(tile, tile);
+    o.scores = s.take<float>(tile, tile);
+    o.sum = s.take<float>(tile, s.width());
+    o.top = s.take<float>(1, tile);
+    o.total = s.take<float>(1, tile);
+    o.factor = s.take<float>(1, tile);
     o.all = s.used();
     return o;
   }
@@ -118,23 +116,22 @@ struct attend_forward {
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
     const attention_task task = tasks[b.x];
-    const int dim = shape.head_dim, width = shared_layout(dim).width(), head = b.y * heads_per_block;
-    const int key_head = head / (shape.heads / shape.kv_heads), rows = task.query_rows * heads_per_block;
+    const int dim = shape.head_dim, width = shared_layout(dim).width(), head = b.y;
+    const int key_head = head / (shape.heads / shape.kv_heads), rows = task.query_rows;
     const int row_stride = shared_layout::stride<S>(width), sum_stride = shared_layout::stride<float>(width);
-    const int weight_stride = shared_layout::stride<S>(Keys), score_stride = shared_layout::stride<float>(Keys);
+    const int weight_stride = shared_layout::stride<S>(tile), score_stride = shared_layout::stride<float>(tile);
     const offsets o = place();
     auto* memory = b.template shared<std::byte>();
     S *query = at<S>(memory, o.q), *kv = at<S>(memory, o.kv), *weights = at<S>(memory, o.weights);
     float *scores = at<float>(memory, o.scores), *sum = at<float>(memory, o.sum), *top = at<float>(memory, o.top);
     float *total = at<float>(memory, o.total), *factor = at<float>(memory, o.factor);
 
-    const int hp = heads_per_block;
     const int padded = (rows + 15) / 16 * 16;  // rows of products
     const float scale = 1.f / std::sqrt(static_cast<float>(dim));
-    load_tile(b, query, Queries, rows, dim, width,
-              [&](int i) { return q + (task.query_row + i / hp) * q_stride + (head + i % hp) * dim; });
-    b.each(Queries * sum_stride, [&](std::int64_t i) { sum[i] = 0; });
-    b.each(Queries, [&](std::int64_t i) {
+    load_tile(b, query, tile, rows, dim, width,
+              [&](int i) { return q + (task.query_row + i) * q_stride + head * dim; });
+    b.each(tile * sum_stride, [&](std::int64_t i) { sum[i] = 0; });
+    b.each(tile, [&](std::int64_t i) {
       top[i] = minus_infinity;
       total[i] = 0;
     });
@@ -142,20 +139,20 @@ struct attend_forward {
     const int first_position = task.prefix_length + task.own_position;
     const int end = first_position + task.query_rows;
     const int seen = shape.window > 0 ? first_position - shape.window + 1 : 0;
-    for (int key = seen > 0 ? seen : 0; key < end; key += Keys) {
-      const int keys = end - key < Keys ? end - key : Keys;
+    for (int key = seen > 0 ? seen : 0; key < end; key += tile) {
+      const int keys = end - key < tile ? end - key : tile;
       const auto place_of = [&](int j, const S* prefix, const S* own) {
         const int position = key + j;
         return (position < task.prefix_length ? prefix + (task.prefix_row + position) * prefix_stride
                                               : own + (task.own_row + position - task.prefix_length) * own_stride) +
                key_head * dim;
       };
-      load_tile(b, kv, Keys, keys, dim, width, [&](int j) { return place_of(j, prefix_keys, own_keys); });
+      load_tile(b, kv, tile, keys, dim, width, [&](int j) { return place_of(j, prefix_keys, own_keys); });
       b.each(padded * score_stride, [&](std::int64_t i) { scores[i] = 0; });
-      b.template product<product_form::nt>(padded, Keys, width, query, row_stride, kv, row_stride, scores,
+      b.template product<product_form::nt>(padded, tile, width, query, row_stride, kv, row_stride, scores,
                                            score_stride);
       const auto visible = [&](int i, int j) {
-        const int from = first_position + i / hp, to = key + j;
+        const int from = first_position + i, to = key + j;
         return i < rows && j < keys && to <= from && (shape.window == 0 || from - to < shape.window);
       };
       b.each(padded, [&](std::int64_t i) {
@@ -167,30 +164,32 @@ struct attend_forward {
         factor[i] = highest == minus_infinity ? 0.f : weight_of(top[i] - highest);
         top[i] = highest;
       });
-      b.each(padded * Keys, [&](std::int64_t n) {
-        const int i = static_cast<int>(n) / Keys, j = static_cast<int>(n) % Keys;
+      b.each(padded * tile, [&](std::int64_t n) {
+        const int i = static_cast<int>(n) / tile, j = static_cast<int>(n) % tile;
         const float w = visible(i, j) ? weight_of(scale * scores[i * score_stride + j] - top[i]) : 0.f;
         scores[i * score_stride + j] = w;
         weights[i * weight_stride + j] = static_cast<S>(w);
       });
       b.each(padded, [&](std::int64_t i) {
         float more = 0;
-        for (int j = 0; j < Keys; ++j) more += scores[i * score_stride + j];
+        for (int j = 0; j < tile; ++j) more += scores[i * score_stride + j];
         total[i] = factor[i] * total[i] + more;
       });
-      load_tile(b, kv, Keys, keys, dim, width, [&](int j) { return place_of(j, prefix_values, own_values); });
-      b.each(padded * width, [&](std::int64_t n) { sum[n / width * sum_stride + n % width] *= factor[n / width]; });
-      b.template product<product_form::nn>(padded, width, Keys, weights, weight_stride, kv, row_stride, sum,
+      load_tile(b, kv, tile, keys, dim, width, [&](int j) { return place_of(j, prefix_values, own_values); });
+      b.each(padded * width, [&](std::int64_t n) {
+        const int i = static_cast<int>(n) / width;
+        sum[i * sum_stride + static_cast<int>(n) % width] *= factor[i];
+      });
+      b.template product<product_form::nn>(padded, width, tile, weights, weight_stride, kv, row_stride, sum,
                                            sum_stride);
     }
     b.each(rows * dim, [&](std::int64_t n) {
       const int i = static_cast<int>(n) / dim, d = static_cast<int>(n) % dim;
-      store(out, (task.query_row + i / hp) * out_stride + (head + i % hp) * dim + d,
-            sum[i * sum_stride + d] / total[i]);
+      store(out, (task.query_row + i) * out_stride + head * dim + d, sum[i * sum_stride + d] / total[i]);
     });
     if (log_sum)
       b.each(rows, [&](std::int64_t i) {
-        log_sum[(task.query_row + i / hp) * shape.heads + head + i % hp] = top[i] + std::log(total[i]);
+        log_sum[(task.query_row + i) * shape.heads + head] = top[i] + std::log(total[i]);
       });
   }
 };

@@ -168,6 +168,19 @@ RLVR_CUDA_KERNEL inline matrix_a rounded(const accumulator (&c)[2]) {
   return out;
 }
 
+/// A matrix on its way from one warp to another, as the lanes hold it: 16 bytes of each.
+using matrix_chunks = chunk[32];
+RLVR_CUDA_KERNEL inline void put(matrix_chunks& to, const matrix_a& m) {
+  lanes([&](int lane) { write_chunk(to + lane, chunk{{m(lane, 0), m(lane, 1), m(lane, 2), m(lane, 3)}}); });
+}
+RLVR_CUDA_KERNEL inline void take(matrix_a& m, const matrix_chunks& from) {
+  lanes([&](int lane) {
+    const chunk c = read_chunk(from + lane);
+    RLVR_CUDA_UNROLL
+    for (int r = 0; r < 4; ++r) m(lane, r) = c.words[r];
+  });
+}
+
 /// Every value becomes the merged value of its four lanes of equal g, which hold a row: all four get the same bits.
 template <int N, class Merge>
 RLVR_CUDA_KERNEL void merge_rows(registers<float, N>& x, Merge merge) {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include <rlvr/backend/cuda/scalar.hpp>
+#include <rlvr/core/error.hpp>
 
 #ifdef __CUDACC__
 #include <type_traits>
@@ -147,10 +148,16 @@ struct thread_block {
 };
 #endif
 
-/// 16 bytes, read and written at once at places that are 16-byte aligned.
+/// 16 bytes, read and written at once at places that are 16-byte aligned. Elsewhere a GPU fails, and so does the host.
 struct alignas(16) chunk {
   std::uint32_t words[4];
 };
+#ifndef __CUDACC__
+inline void require_aligned(const void* at, std::size_t bytes) {
+  require(reinterpret_cast<std::uintptr_t>(at) % bytes == 0, "cuda: ", bytes, " bytes at once at a place that is not ",
+          bytes, "-byte aligned");
+}
+#endif
 template <class T>
 RLVR_CUDA_KERNEL chunk read_chunk(const T* from) {
   chunk out;
@@ -158,6 +165,7 @@ RLVR_CUDA_KERNEL chunk read_chunk(const T* from) {
   const uint4 c = *reinterpret_cast<const uint4*>(from);
   out = {{c.x, c.y, c.z, c.w}};
 #else
+  require_aligned(from, sizeof out);
   std::memcpy(&out, from, sizeof out);
 #endif
   return out;
@@ -167,6 +175,7 @@ RLVR_CUDA_KERNEL void write_chunk(T* to, const chunk& c) {
 #ifdef __CUDACC__
   *reinterpret_cast<uint4*>(to) = make_uint4(c.words[0], c.words[1], c.words[2], c.words[3]);
 #else
+  require_aligned(to, sizeof c);
   std::memcpy(static_cast<void*>(to), &c, sizeof c);
 #endif
 }

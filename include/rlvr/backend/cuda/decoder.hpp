@@ -45,9 +45,12 @@ struct parameter_sink {
 /// Models policy; its space models elementwise and tensor_layout.
 /// The same bits whenever a call is repeated with the same options and the same free memory or fixed sizes.
 /// Memory: plan() states it. All that a call needs is there before it begins to work, or out_of_memory says what it
-/// needs beside what: a gradient is then as it was. Where sizes are chosen here and the device refuses what seemed
-/// free, half of it is tried, and the plan says so. What a call worked in is kept for the next one, until a vector or
-/// another policy of the device needs the room. One call at a time.
+/// needs beside what: a gradient is then as it was. After a device_error part of the sum may have been added to it: it
+/// is to be thrown away, as differentiable says (a copy that keeps it whole would cost as much memory as the
+/// parameters). Parameters are then as they were, and later calls return what they would have returned, if the device
+/// still works: some of CUDA's errors last until the process ends. Where sizes are chosen here and the device refuses
+/// what seemed free, half of it is tried, and the plan says so. What a call worked in is kept for the next one, until a
+/// vector or another policy of the device needs the room. One call at a time.
 class decoder {
  public:
   using vector = device_vector;
@@ -202,6 +205,8 @@ class decoder {
     plan_.lists = control_.bytes() + results_.bytes();
   }
 
+  std::size_t free_for_work() { return usable(space_.where()->free_bytes() + kept_bytes(*space_.where())); }
+
   struct reserved {
     std::size_t count, planned;
   };
@@ -209,7 +214,7 @@ class decoder {
   /// same (memory is in pieces), half of it is tried once. Returns what there is room for; throws out_of_memory.
   template <class Bytes>
   reserved reserve(const char* where, const char* things, std::size_t n, bool chosen, Bytes bytes) {
-    if (chosen) n = fitting(n, usable(space_.where()->free_bytes() + kept_bytes(*space_.where())), bytes);
+    if (chosen) n = fitting(n, free_for_work(), bytes);
     const std::size_t half = (n + 1) / 2;
     try {
       grab(memory_, where, concat(n, " ", things), bytes(n));
@@ -256,9 +261,6 @@ class decoder {
       longest = std::max(longest, prompts[prompt].size() + own);
       all += own + (k > 0 && r.prompts[active[k - 1]] == prompt ? 0 : prompts[prompt].size());
     }
-    const auto bytes = [&](std::size_t rows) {
-      return micro_batch_bytes(shape_, std::max(rows, longest), options_, what);
-    };
     const std::size_t most = most_micro_batch_rows(options_, longest, all);
     const auto cut = [&](std::size_t at_most) {
       cut_batches out(prompts, r, active, at_most);
@@ -266,14 +268,19 @@ class decoder {
       return out;
     };
     (void)cut(most);  // lists before activations, which take what is free
-    const auto [rows, planned] = reserve(where, "rows", most, options_.micro_batch_rows == 0, bytes);
+    const micro_batch_size chosen = fitting_micro_batch(shape_, most, longest, options_, what, free_for_work());
+    const auto bytes = [&](std::size_t some) {
+      return micro_batch_bytes(shape_, std::max(some, longest), options_, what, chosen.kept_layers);
+    };
+    const auto [rows, planned] = reserve(where, "rows", chosen.rows, options_.micro_batch_rows == 0, bytes);
     plan_.rows = std::max(longest, rows);
     plan_.planned_rows = std::max(longest, planned);
+    plan_.kept_layers = chosen.kept_layers;
     plan_.micro_batch = bytes(plan_.rows);
     const cut_batches batches = cut(plan_.rows);
     arena parts(memory_.reserve(plan_.micro_batch));
     const std::size_t logit_rows = std::min(plan_.rows, options_.logit_rows);
-    batch_memory memory(shape_, plan_.rows, logit_rows, options_.compute, what, parts);
+    batch_memory memory(shape_, plan_.rows, logit_rows, options_.compute, what, parts, plan_.kept_layers);
 
     const network net = layers();
     scoring_run run(*space_.where(), net, {1.0 / temperature, options_.sample_from, logit_rows, g}, memory, control_,

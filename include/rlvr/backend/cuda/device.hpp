@@ -159,9 +159,9 @@ class device {
   /// vector. x may be y.
   virtual void rms_norm(row_shape shape, row_operand x, const float* w, double eps, row_operand y, float* r,
                         const float* addend) = 0;
-  /// dx <- or +=, dw +=. dx may be dy.
+  /// dx <- or +=, dw +=; rounded <- dx, of floats, laid out alike, where it is not null. dx may be dy.
   virtual void rms_norm_backward(row_shape shape, row_operand dy, row_operand x, const float* w, const float* r,
-                                 row_operand dx, float* dw, result_mode mode) = 0;
+                                 row_operand dx, float* dw, result_mode mode, operand rounded) = 0;
   /// qkv <- the rows of raw, [rows, (heads + 2 kv_heads) head_dim], prepared; it may be raw.
   virtual void prepare_heads(attention_shape shape, std::int32_t rows, operand raw, operand qkv,
                              const head_preparation& how) = 0;
@@ -175,8 +175,8 @@ class device {
 
   // Attention.
   virtual attention_tiles tiles(scalar_type type, std::int32_t head_dim) const = 0;
-  /// One tile of queries of one head, or one query of all heads of a group (`grouped`), per block. log_sum, where not
-  /// null: [rows, heads].
+  /// `grouped`: every task is one query, and heads that share keys may read them together. log_sum, where not null:
+  /// [rows, heads].
   virtual void attention(attention_shape shape, const attention_task* tasks, std::int32_t count, operand q,
                          std::int64_t q_stride, key_value_rows prefix, key_value_rows own, operand out,
                          std::int64_t out_stride, float* log_sum, bool grouped) = 0;
@@ -203,9 +203,9 @@ class device {
   virtual void edge_gradient(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                              const row_distribution* p, const std::int32_t* begin, const std::int32_t* next,
                              const double* coefficients, operand dlogits) = 0;
-  /// next[i] <- the token at which the cumulative distribution of row i passes uniform[i].
+  /// p[i] <- the distribution of row i, next[i] <- the token at which its cumulative sum passes uniform[i].
   virtual void draw(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
-                    const row_distribution* p, const double* uniform, std::int32_t* next, double* log_probs) = 0;
+                    row_distribution* p, const double* uniform, std::int32_t* next, double* log_probs) = 0;
 };
 
 /// The GPU of that index, with a stream of its own: the calls of two devices have no order between them, so spaces and

@@ -1,6 +1,6 @@
 #pragma once
-/// The GPU's double for tests: the same kernels, one thread after the other, memory that can be made to run out, and a
-/// count of what a GPU would have been asked to do.
+/// The GPU's double for tests: the same kernels, one thread after the other, memory that can be made to run out, calls
+/// that can be made to fail, and a count of what a GPU would have been asked to do.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +26,7 @@ class host_device final : public kernel_device<host_device> {
   std::size_t capacity = std::size_t{1} << 32;     ///< bytes in all
   std::size_t allocations_left = ~std::size_t{0};  ///< the one after them fails
   std::size_t largest_piece = ~std::size_t{0};     ///< of the memory that is free: more at once fails
+  std::size_t calls_left = ~std::size_t{0};        ///< those after them fail with device_error and do nothing
 
   std::size_t used_bytes() const { return used_; }
 
@@ -49,28 +50,28 @@ class host_device final : public kernel_device<host_device> {
   }
   std::size_t free_bytes() override { return capacity - used_; }
   void upload(void* to, const void* from, std::size_t bytes) override {
-    ++calls.uploads;
+    count(calls.uploads, "upload");
     move(to, from, bytes);
   }
   void download(void* to, const void* from, std::size_t bytes) override {
-    ++calls.downloads;
+    count(calls.downloads, "download");
     move(to, from, bytes);
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
-    ++calls.copies;
+    count(calls.copies, "copy");
     move(to, from, bytes);
   }
   void clear(void* to, std::size_t bytes) override {
-    ++calls.copies;
+    count(calls.copies, "clear");
     if (bytes > 0) std::memset(to, 0, bytes);
   }
-  void synchronize() override { ++calls.waits; }
+  void synchronize() override { count(calls.waits, "synchronize"); }
   void* stream() override { return nullptr; }
 
   using kernel_device::multiply;
   void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
                 operand c) override {
-    ++calls.products;
+    count(calls.products, "multiply");
     detail::with_type(a.type, [&](auto* in) {
       detail::with_type(c.type, [&](auto* out) {
         const auto *x = detail::as(a, in), *y = detail::as(b, in);
@@ -90,7 +91,7 @@ class host_device final : public kernel_device<host_device> {
 
   template <class Kernel>
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
-    ++calls.kernels;
+    count(calls.kernels, "launch");
     const std::size_t bytes = kernel.shared_bytes();
     if (shared_.size() * sizeof(block_memory) < bytes) shared_.resize(bytes / sizeof(block_memory) + 1);
     auto* memory = reinterpret_cast<std::byte*>(shared_.data());
@@ -107,6 +108,11 @@ class host_device final : public kernel_device<host_device> {
   }
 
  private:
+  void count(std::size_t& calls_of_kind, const char* call) {
+    if (calls_left == 0) throw device_error(call, "host_device", "no calls are left");
+    --calls_left;
+    ++calls_of_kind;
+  }
   static void move(void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) std::memcpy(to, from, bytes);
   }

@@ -12,10 +12,15 @@
 #include <vector>
 
 #include <rlvr/backend/cuda/attention_backward.cuh>
+#include <rlvr/backend/cuda/attention_decode.cuh>
+#include <rlvr/backend/cuda/attention_decode_floats.cuh>
 #include <rlvr/backend/cuda/attention_forward.cuh>
 #include <rlvr/backend/cuda/attention_kernels.cuh>
 #include <rlvr/backend/cuda/device.hpp>
+#include <rlvr/backend/cuda/gram_kernels.cuh>
+#include <rlvr/backend/cuda/head_kernels.cuh>
 #include <rlvr/backend/cuda/row_kernels.cuh>
+#include <rlvr/backend/cuda/truncation_kernels.cuh>
 #include <rlvr/backend/cuda/vector_kernels.cuh>
 #include <rlvr/backend/cuda/vocabulary_kernels.cuh>
 #include <rlvr/core/error.hpp>
@@ -46,14 +51,14 @@ class kernel_device : public device {
   using device::multiply;
 
   void scale(double a, float* y, std::size_t n) override {
-    coordinates(kernels::scale_by{static_cast<float>(a), y}, n);
+    coordinates(kernels::scale_by{static_cast<float>(a)}, {y}, y, nullptr, n);
   }
   void axpy(double a, const float* x, float* y, std::size_t n) override {
-    coordinates(kernels::add_multiple{a, x, y}, n);
+    coordinates(kernels::add_multiple{a}, {y, x}, y, nullptr, n);
   }
   double dot(const float* x, const float* y, std::size_t n) override {
     double out = 0;
-    sum_spans<1>(kernels::pair_sum{x, y}, n, &out);
+    sum_spans<1>(kernels::pair_sum{}, x, y, n, &out);
     return out;
   }
   void gram(std::span<const float* const> x, std::size_t n, double* out) override {
@@ -63,11 +68,11 @@ class kernel_device : public device {
     const std::int64_t count = static_cast<std::int64_t>(n), span = kernels::sum_span(count);
     const std::int64_t spans = (count + span - 1) / span;
     auto* partial = static_cast<double*>(self().scratch());
-    kernels::gram_spans kernel{
-        .x = {}, .vectors = static_cast<int>(x.size()), .n = count, .span = span, .out = partial};
-    for (std::size_t i = 0; i < x.size(); ++i) kernel.x[i] = x[i];
     double* sums = partial + static_cast<std::size_t>(spans) * pairs;
-    launch(spans, 1, kernel);
+    if (x.size() <= 8)
+      launch(spans, 1, kernels::gram_spans<1>(x, count, span, partial));
+    else
+      launch(spans, 1, kernels::gram_spans<2>(x, count, span, partial));
     launch(static_cast<std::int64_t>(pairs), 1,
            kernels::add_spans(partial, spans, static_cast<std::int64_t>(pairs), sums));
     std::vector<double> upper(pairs);
@@ -76,21 +81,24 @@ class kernel_device : public device {
       for (std::size_t j = i; j < x.size(); ++j, ++at) out[i * x.size() + j] = out[j * x.size() + i] = upper[at];
   }
   void step(const float* theta, double alpha, const float* d, float* y, bfloat16* weights, std::size_t n) override {
-    coordinates(kernels::make_step{theta, alpha, d, y, weights}, n);
+    if (d)
+      coordinates(kernels::add_multiple{alpha}, {theta, d}, y, weights, n);
+    else
+      coordinates(kernels::same{}, {theta}, y, weights, n);
   }
   step_report step_survival(const float* theta, double alpha, const float* d, std::size_t n) override {
     double out[4];
-    sum_spans<4>(kernels::survival_sums{theta, alpha, d}, n, out);
+    sum_spans<4>(kernels::survival_sums{alpha}, theta, d, n, out);
     return {out[0], out[1], out[2], out[3]};
   }
   void map(rlvr::detail::decay_towards f, float* y, std::size_t n, const float* x) override {
-    coordinates(kernels::map_decay{f, x, y}, n);
+    coordinates(kernels::map_decay{f}, {y, x}, y, nullptr, n);
   }
   void map(rlvr::detail::decay_towards_square f, float* y, std::size_t n, const float* x) override {
-    coordinates(kernels::map_decay_square{f, x, y}, n);
+    coordinates(kernels::map_decay_square{f}, {y, x}, y, nullptr, n);
   }
   void map(rlvr::detail::adamw_update f, float* y, std::size_t n, const float* m, const float* v) override {
-    coordinates(kernels::map_adamw{f, m, v, y}, n);
+    coordinates(kernels::map_adamw{f}, {y, m, v}, y, nullptr, n);
   }
 
   void embed(operand table, const std::int32_t* tokens, std::int32_t rows, std::int32_t width, float* x) override {
@@ -103,11 +111,14 @@ class kernel_device : public device {
     launch(distinct, 1, kernels::embed_gradient{{}, dx, tokens, begin, rows, width, dtable});
   }
   void cast(const float* x, operand y, std::size_t n) override {
-    detail::with_type(y.type, [&]<class S>(S* type) {
-      coordinates(kernels::cast_floats<S>{x, detail::as(y, type)}, n);
-    });
+    if (y.type == scalar_type::float32)
+      coordinates(kernels::same{}, {x}, static_cast<float*>(y.data), nullptr, n);
+    else
+      coordinates(kernels::same{}, {x}, nullptr, static_cast<bfloat16*>(y.data), n);
   }
-  void add(const float* x, float* y, std::size_t n) override { coordinates(kernels::add_floats{x, y}, n); }
+  void add(const float* x, float* y, std::size_t n) override {
+    coordinates(kernels::add_floats{}, {y, x}, y, nullptr, n);
+  }
   void gather(const float* x, const std::int32_t* from, std::int32_t count, std::int32_t width, float* y,
               const std::int32_t* to) override {
     launch(count, 1, kernels::gather_rows{{}, x, from, width, y, to});
@@ -123,7 +134,11 @@ class kernel_device : public device {
   }
   void bias_gradient(operand dy, std::int32_t rows, std::int32_t width, float* db) override {
     detail::with_type(dy.type, [&]<class S>(S* type) {
-      columns({rows, 1, width}, detail::as(dy, type), width, detail::as(operand{}, type), 0, nullptr, 0, db);
+      using kernel = kernels::column_spans<S>;
+      const std::int64_t span = rows_per_block(rows, width, 512), spans = blocks_of(rows, span);
+      auto* partial = static_cast<float*>(self().scratch());
+      launch(blocks_of(width, kernel::columns), spans, kernel{{}, rows, width, span, detail::as(dy, type), partial});
+      add_columns(partial, spans, width, db);
     });
   }
   void rms_norm(row_shape s, row_operand x, const float* w, double eps, row_operand y, float* r,
@@ -146,26 +161,23 @@ class kernel_device : public device {
     });
   }
   void rms_norm_backward(row_shape s, row_operand dy, row_operand x, const float* w, const float* r, row_operand dx,
-                         float* dw, result_mode mode) override {
+                         float* dw, result_mode mode, operand rounded) override {
+    const std::int64_t vectors = std::int64_t{s.rows} * s.groups, span = rows_per_block(vectors, s.width, 16);
+    auto* partial = static_cast<float*>(self().scratch());
+    const auto run = [&]<class X, class Y, class Z>(X* from, Y* to, Z* copy) {
+      launch(blocks_of(vectors, span), 1,
+             kernels::normalise_gradient<X, Y, Z>{
+                 vectors, s.groups, s.width, span, detail::as(dy.at, from), dy.stride, detail::as(x.at, from), x.stride,
+                 w, r, detail::as(dx.at, to), dx.stride, mode == result_mode::add, detail::as(rounded, copy), partial});
+    };
     // dy and x are of one type everywhere in a decoder.
-    detail::with_type(x.at.type, [&]<class X>(X* from) {
-      columns(s, detail::as(dy.at, from), dy.stride, detail::as(x.at, from), x.stride, r, s.groups, dw);
-      detail::with_type(dx.at.type, [&]<class Y>(Y* to) {
-        launch(s.rows, s.groups,
-               kernels::normalise_gradient<X, X, Y>{{},
-                                                    s.groups,
-                                                    s.width,
-                                                    detail::as(dy.at, from),
-                                                    dy.stride,
-                                                    detail::as(x.at, from),
-                                                    x.stride,
-                                                    w,
-                                                    r,
-                                                    detail::as(dx.at, to),
-                                                    dx.stride,
-                                                    mode == result_mode::add});
-      });
+    detail::with_type(x.at.type, [&](auto* from) {
+      if (dx.at.type == scalar_type::bfloat16)
+        run(from, static_cast<bfloat16*>(nullptr), static_cast<bfloat16*>(nullptr));
+      else
+        detail::with_type(rounded.type, [&](auto* copy) { run(from, static_cast<float*>(nullptr), copy); });
     });
+    add_columns(partial, blocks_of(vectors, span), s.width, dw);
   }
   void prepare_heads(attention_shape shape, std::int32_t rows, operand raw, operand qkv,
                      const head_preparation& how) override {
@@ -177,17 +189,17 @@ class kernel_device : public device {
   }
   void prepare_heads_backward(attention_shape s, std::int32_t rows, operand dqkv, operand raw,
                               const head_preparation& how, float* dq_norm, float* dk_norm) override {
+    const std::int64_t span = rows_per_block(rows, 2 * s.head_dim, 16), spans = blocks_of(rows, span);
+    auto* q_partial = static_cast<float*>(self().scratch());
+    float* k_partial = q_partial + spans * s.head_dim;
     detail::with_type(dqkv.type, [&]<class S>(S* type) {
-      S* d = detail::as(dqkv, type);
-      launch(rows, 1, kernels::rotate_back<S>{s, d, how.positions, how.cosines, how.sines});
-      if (!how.q_norm) return;
-      const S* x = detail::as(raw, type);
-      const std::int32_t keys = s.heads * s.head_dim, heads = s.heads + s.kv_heads;
-      const std::int64_t stride = keys + 2 * s.kv_heads * s.head_dim;
-      columns({rows, s.heads, s.head_dim}, d, stride, x, stride, how.scale, heads, dq_norm);
-      columns({rows, s.kv_heads, s.head_dim}, d + keys, stride, x + keys, stride, how.scale + s.heads, heads, dk_norm);
-      launch(rows, 1, kernels::normalise_heads_gradient<S>{s, d, x, how});
+      launch(spans, 1,
+             kernels::prepare_gradient<S>{s, rows, span, detail::as(dqkv, type), detail::as(raw, type), how, q_partial,
+                                          k_partial});
     });
+    if (!how.q_norm) return;
+    add_columns(q_partial, spans, s.head_dim, dq_norm);
+    add_columns(k_partial, spans, s.head_dim, dk_norm);
   }
   void swiglu(operand gate_up, std::int32_t rows, std::int32_t width, operand out) override {
     detail::with_type(out.type, [&]<class S>(S* type) {
@@ -213,30 +225,30 @@ class kernel_device : public device {
                  std::int64_t q_stride, key_value_rows prefix, key_value_rows own, operand out, std::int64_t out_stride,
                  float* log_sum, bool grouped) override {
     detail::with_type(q.type, [&]<class S>(S* type) {
+      const float scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
+      if (grouped && kernels::fits_decode<S>(shape.head_dim))
+        return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
+          const kernels::decode_kernel<S, Width> kernel{
+              {shape, tasks, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
+               detail::as(prefix.values, type), static_cast<int>(prefix.stride), detail::as(own.keys, type),
+               detail::as(own.values, type), static_cast<int>(own.stride), detail::as(out, type), out_stride, log_sum,
+               scale}};
+          launch(kernel.blocks(count), 1, kernel);
+        });
       if constexpr (std::is_same_v<S, bfloat16>)
-        if (!grouped && kernels::fits_registers(shape.head_dim))
+        if (kernels::fits_registers(shape.head_dim))
           return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
             launch(count, shape.heads,
                    kernels::attend_forward_in_registers<Width>{
                        shape, tasks, count, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
                        detail::as(prefix.values, type), prefix.stride, detail::as(own.keys, type),
-                       detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum,
-                       1 / std::sqrt(static_cast<float>(shape.head_dim))});
+                       detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum, scale});
           });
-      const auto run = [&]<int Queries>(std::integral_constant<int, Queries>, int heads_per_block) {
-        launch(
-            count, shape.heads / heads_per_block,
-            kernels::attend_forward<S, Queries, kernels::forward_tile<S>>{
-                shape, tasks, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
-                detail::as(prefix.values, type), prefix.stride, detail::as(own.keys, type),
-                detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum, heads_per_block});
-      };
-      int together = shape.heads / shape.kv_heads;  // the most heads of a group that fit and divide it
-      for (int least = together; together > kernels::grouped_queries || least % together != 0;) --together;
-      if (grouped)
-        run(std::integral_constant<int, kernels::grouped_queries>(), together);
-      else
-        run(std::integral_constant<int, kernels::forward_tile<S>>(), 1);
+      launch(count, shape.heads,
+             kernels::attend_forward<S>{
+                 shape, tasks, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
+                 detail::as(prefix.values, type), prefix.stride, detail::as(own.keys, type),
+                 detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum});
     });
   }
   void attention_backward(attention_shape shape, std::int32_t rows, const attention_task* tasks, std::int32_t count,
@@ -271,11 +283,11 @@ class kernel_device : public device {
 
   void truncate(float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature, std::int32_t top_k,
                 double top_p) override {
-    launch(rows, 1, kernels::truncate_rows{{}, logits, vocab, static_cast<float>(inverse_temperature), top_k, top_p});
+    launch(rows, 1, kernels::truncate_rows{logits, vocab, static_cast<float>(inverse_temperature), top_k, top_p});
   }
   void distributions(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                      row_distribution* out) override {
-    launch(rows, 1, kernels::softmax_rows{{}, logits, vocab, static_cast<float>(inverse_temperature), out});
+    launch(rows, 1, kernels::softmax_rows{logits, vocab, static_cast<float>(inverse_temperature), out});
   }
   void edge_log_probs(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                       const row_distribution* p, const std::int32_t* begin, const std::int32_t* next,
@@ -300,10 +312,9 @@ class kernel_device : public device {
     });
   }
   void draw(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
-            const row_distribution* p, const double* uniform, std::int32_t* next, double* log_probs) override {
-    launch(
-        rows, 1,
-        kernels::draw_tokens{{}, logits, vocab, static_cast<float>(inverse_temperature), p, uniform, next, log_probs});
+            row_distribution* p, const double* uniform, std::int32_t* next, double* log_probs) override {
+    launch(rows, 1,
+           kernels::draw_tokens{logits, vocab, static_cast<float>(inverse_temperature), uniform, p, next, log_probs});
   }
 
  private:
@@ -312,33 +323,30 @@ class kernel_device : public device {
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
     if (x > 0 && y > 0) self().launch(x, y, kernel);
   }
-  template <class F>
-  void coordinates(F f, std::size_t n) {
-    const auto count = static_cast<std::int64_t>(n);
-    launch((count + kernels::vector_span - 1) / kernels::vector_span, 1, kernels::for_coordinates<F>(f, count));
+  /// y_i <- f(x_i...), and the same rounded, both where not null.
+  template <class F, std::size_t Inputs>
+  void coordinates(F f, const float* const (&x)[Inputs], float* y, bfloat16* rounded, std::size_t n) {
+    const kernels::map_vectors<static_cast<int>(Inputs), F> kernel(f, static_cast<std::int64_t>(n), x, y, rounded);
+    launch((kernel.n + kernel.tile - 1) / kernel.tile, 1, kernel);
   }
   template <int N, class F>
-  void sum_spans(F f, std::size_t n, double* out) {
-    const kernels::span_sums<N, F> kernel(f, static_cast<std::int64_t>(n), static_cast<double*>(self().scratch()));
+  void sum_spans(F f, const float* x, const float* y, std::size_t n, double* out) {
+    const kernels::span_sums<N, F> kernel(f, static_cast<std::int64_t>(n), x, y,
+                                          static_cast<double*>(self().scratch()));
     const std::int64_t spans = (kernel.n + kernel.span - 1) / kernel.span;
     launch(spans, 1, kernel);
     launch(N, 1, kernels::add_spans(kernel.out, spans, N, kernel.out + spans * N));
     download(out, kernel.out + spans * N, N * sizeof(double));
   }
-  template <class X, class D>
-  void columns(row_shape s, const D* d, std::int64_t d_stride, const X* x, std::int64_t x_stride, const float* r,
-               std::int64_t r_stride, float* out) {
-    using kernel = kernels::column_spans<X, D>;
-    const std::int64_t vectors = std::int64_t{s.rows} * s.groups;
+  static std::int64_t blocks_of(std::int64_t n, std::int64_t span) { return (n + span - 1) / span; }
+  /// Of sums over rows, so that the blocks' sums of `width` columns fit scratch and a grid. A function of the sizes
+  /// alone: the same bits every time.
+  static std::int64_t rows_per_block(std::int64_t rows, std::int64_t width, std::int64_t least) {
     constexpr std::int64_t most_blocks = 65535;  // of a grid's y
-    const std::int64_t most =
-        std::min(static_cast<std::int64_t>(scratch_bytes / sizeof(float)) / s.width, most_blocks) * kernel::least_span;
-    const std::int64_t span = std::max<std::int64_t>(1, (vectors + most - 1) / most) * kernel::least_span;
-    const std::int64_t spans = (vectors + span - 1) / span;
-    auto* partial = static_cast<float*>(self().scratch());
-    launch((s.width + kernel::columns - 1) / kernel::columns, spans,
-           kernel{{}, vectors, s.groups, s.width, span, d, d_stride, x, x_stride, r, r_stride, partial});
-    launch((s.width + block_threads - 1) / block_threads, 1, kernels::add_columns{{}, partial, spans, s.width, out});
+    return std::max(least, blocks_of(rows, std::min<std::int64_t>(scratch_bytes / sizeof(float) / width, most_blocks)));
+  }
+  void add_columns(const float* partial, std::int64_t spans, std::int64_t width, float* out) {
+    launch(blocks_of(width, kernels::add_columns::columns), 1, kernels::add_columns{partial, spans, width, out});
   }
 };
 

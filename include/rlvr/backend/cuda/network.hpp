@@ -148,7 +148,7 @@ class network {
     }
     linear(rows, a.middle_normed, s_.hidden, w.gate_up, s_.gate_up_width, a.gate_up);
     d_.swiglu(a.gate_up, rows, s_.mlp, a.gated);
-    if (!out) return;  // recomputed for the backward pass, which needs no output, but what its norm was taken of
+    if (!out) return;  // recomputed for the backward pass, which needs no output
     if (s_.post_norm) {
       linear(rows, a.gated, s_.mlp, w.down, s_.hidden, f32(a.mapped));
       norm(rows, a.mapped, w.down_norm, f32(out), a.mapped_scale, a.middle);
@@ -168,17 +168,23 @@ class network {
             qkv.offset(static_cast<std::size_t>(s_.q_width + s_.kv_width)), s_.qkv_width};
   }
 
-  /// x: the layer's input. dx: the gradient of the layer's output on entry and of its input on return. g is added to.
-  void backward(std::size_t l, const packed_rows& p, const float* x, layer_activations& a, layer_gradients& b,
+  /// a <- what forward made of the layer's input x, again.
+  void recompute(std::size_t l, const packed_rows& p, const float* x, layer_activations& a, layer_gradients& b) const {
+    forward(l, p.rows, p.positions, x, a, nullptr, [&] { attend(l, p, a); });
+    if (!s_.post_norm) return;
+    linear(p.rows, a.gated, s_.mlp, s_.layers[l].down, s_.hidden, f32(a.mapped));
+    norm(p.rows, a.mapped, s_.layers[l].down_norm, f32(b.branch), a.mapped_scale);
+  }
+  /// Before the backward of the last layer. dx: the gradient of its output.
+  void begin_backward(std::int32_t rows, const float* dx, layer_gradients& b) const {
+    if (!s_.post_norm) d_.cast(dx, b.out, count(rows, s_.hidden));
+  }
+  /// x: the layer's input; a: what forward made of it. dx: the gradient of the layer's output on entry and of its input
+  /// on return. g is added to. Layers follow one another from the last to the first.
+  void backward(std::size_t l, const packed_rows& p, const float* x, const layer_activations& a, layer_gradients& b,
                 float* dx, float* g) const {
     const layer_offsets& w = s_.layers[l];
     const std::int32_t rows = p.rows;
-    forward(l, rows, p.positions, x, a, nullptr, [&] { attend(l, p, a); });
-    if (s_.post_norm) {
-      linear(rows, a.gated, s_.mlp, w.down, s_.hidden, f32(a.mapped));
-      norm(rows, a.mapped, w.down_norm, f32(b.branch), a.mapped_scale);
-    }
-
     branch_gradient(rows, dx, a.mapped, a.mapped_scale, w.down_norm, b, g);
     linear_backward(rows, b.out, s_.hidden, w.down, s_.mlp, b.gated, a.gated, g);
     d_.swiglu_backward(b.gated, a.gate_up, rows, s_.mlp, b.gate_up);
@@ -190,13 +196,13 @@ class network {
     linear_backward(rows, b.out, s_.hidden, w.output, s_.q_width, b.attention, a.attention, g);
     d_.attention_backward(attention_of(s_, l), rows, p.backward, p.backward_count, p.keys, p.key_count, p.positions,
                           a.qkv, a.attention, b.attention, a.log_sum, b.delta, b.qkv);
-    d_.prepare_heads_backward(attention_of(s_, l), rows, b.qkv, a.raw_qkv, preparation(l, p.positions, a),
-                              g + w.q_norm, g + w.k_norm);
+    d_.prepare_heads_backward(attention_of(s_, l), rows, b.qkv, a.raw_qkv, preparation(l, p.positions, a), g + w.q_norm,
+                              g + w.k_norm);
     if (s_.qk_norm && s_.post_norm)
       for_wide_norms(rows, w, [&](row_shape shape, std::size_t at, std::size_t weight, std::size_t scale) {
         d_.rms_norm_backward(shape, {b.qkv.offset(at), s_.qkv_width}, {a.raw_qkv.offset(at), s_.qkv_width},
                              theta_ + weight, a.qk_scale + scale, {b.qkv.offset(at), s_.qkv_width}, g + weight,
-                             result_mode::assign);
+                             result_mode::assign, {});
       });
     if (s_.qkv_bias) d_.bias_gradient(b.qkv, rows, s_.qkv_width, g + w.qkv_bias);
     linear_backward(rows, b.qkv, s_.qkv_width, w.qkv, s_.hidden, f32(b.normed), a.normed, g);
@@ -213,7 +219,7 @@ class network {
                        float* dnormed, float* dx, float* g) const {
     linear_backward(rows, dlogits, s_.vocab, s_.head, s_.hidden, f32(dnormed), normed, g);
     d_.rms_norm_backward({rows, 1, s_.hidden}, wide(dnormed), wide(x), theta_ + s_.final_norm, scale, wide(dx),
-                         g + s_.final_norm, result_mode::assign);
+                         g + s_.final_norm, result_mode::assign, {});
   }
 
  private:
@@ -239,23 +245,22 @@ class network {
     d_.multiply(product_form::nn, padded_rows(rows), in, out, dy, weights_.offset(weight), {}, dx);
     d_.multiply(product_form::tn, out, in, rows, dy, x, f32(g + weight), f32(g + weight));
   }
-  /// b.out <- the gradient of what a branch adds to the residual stream, before its norm.
+  /// b.out <- the gradient of what a branch adds to the residual stream, before its norm; without one it is there.
   void branch_gradient(std::int32_t rows, const float* dx, const float* unnormed, const float* scale,
                        std::size_t weight, layer_gradients& b, float* g) const {
     if (s_.post_norm)
       d_.rms_norm_backward({rows, 1, s_.hidden}, wide(dx), wide(unnormed), theta_ + weight, scale, {b.out, s_.hidden},
-                           g + weight, result_mode::assign);
-    else
-      d_.cast(dx, b.out, count(rows, s_.hidden));
+                           g + weight, result_mode::assign, {});
   }
-  /// dx += the gradient, in b.normed, of what a branch takes from the residual stream x.
+  /// dx += the gradient, in b.normed, of what a branch takes from the residual stream x; b.out <- dx for the branch
+  /// before, where there is no norm between.
   void input_gradient(std::int32_t rows, const float* x, const float* scale, std::size_t weight, layer_gradients& b,
                       float* dx, float* g) const {
     if (s_.post_norm)
       d_.add(b.normed, dx, count(rows, s_.hidden));
     else
       d_.rms_norm_backward({rows, 1, s_.hidden}, wide(b.normed), wide(x), theta_ + weight, scale, wide(dx), g + weight,
-                           result_mode::add);
+                           result_mode::add, b.out);
   }
   /// What is between the product and attention. Norms of each head are part of it; norms over all heads come before.
   head_preparation preparation(std::size_t l, const std::int32_t* positions, const layer_activations& a) const {

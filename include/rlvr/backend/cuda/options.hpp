@@ -22,7 +22,8 @@ struct decoder_options {
                                                 ///< small steps: searches and finite differences want float32
   std::size_t micro_batch_rows = 0;  ///< tokens, shared prompts once, of one forward and backward pass; 0: up to 16384,
                                      ///< as memory allows. A rollout that is longer is a micro-batch of its own
-  std::size_t logit_rows = 1024;     ///< rows that are taken through the vocabulary at once
+  std::size_t logit_rows = 2048;     ///< rows that are taken through the vocabulary at once: each time the gradient of
+                                     ///< the output matrix is read and written
   std::size_t rollouts_at_once = 0;  ///< slots of the sampler; 0: up to 1024, as memory allows
   std::size_t prompt_rows = 65536;   ///< tokens of prompts that the sampler keeps at once, if none is longer
   truncation sample_from{};

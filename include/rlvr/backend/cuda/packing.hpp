@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -32,8 +32,7 @@ class packing {
   packing(const ragged<token>& prompts, const rollouts& r, std::span<const double> token_coefficients,
           std::span<const std::size_t> chosen, attention_tiles tiles)
       : tiles_(tiles) {
-    std::map<std::pair<std::int32_t, token>, std::size_t> edges;  // (source row, next) -> coefficient below
-    std::vector<std::pair<std::pair<std::int32_t, token>, double>> asked;
+    std::vector<edge> asked;
     for (std::size_t i = 0; i < chosen.size();) {
       const std::span<const token> prompt = prompts[r.prompts[chosen[i]]];
       const auto prefix = static_cast<std::int32_t>(tokens.size());
@@ -48,8 +47,8 @@ class packing {
         const auto row = static_cast<std::int32_t>(tokens.size());
         for (std::size_t t = 0; t < completion.size(); ++t) {
           const std::int32_t source = t == 0 ? row_before(prefix, length) : row + static_cast<std::int32_t>(t) - 1;
-          asked.push_back(
-              {{source, completion[t]}, token_coefficients.empty() ? 0 : token_coefficients[r.offsets[chosen[i]] + t]});
+          asked.push_back({source, completion[t], asked.size(),
+                           token_coefficients.empty() ? 0 : token_coefficients[r.offsets[chosen[i]] + t]});
         }
         if (completion.size() > 1) {
           add_sequence(completion.first(completion.size() - 1), {prefix, length, row});
@@ -59,23 +58,7 @@ class packing {
       }
       for (std::size_t k = first_key; k < end_key; ++k) keys[k].query_end = rows();
     }
-    for (const auto& [edge, c] : asked) edges.try_emplace(edge, 0);
-    std::size_t count = 0;
-    for (auto& [edge, index] : edges) {
-      if (sources.empty() || sources.back() != edge.first) {
-        sources.push_back(edge.first);
-        edge_begin.push_back(static_cast<std::int32_t>(count));
-      }
-      edge_next.push_back(edge.second);
-      index = count++;
-    }
-    edge_begin.push_back(static_cast<std::int32_t>(count));
-    coefficients.assign(count, 0);
-    for (const auto& [edge, c] : asked) {
-      const std::size_t e = edges.find(edge)->second;
-      coefficients[e] += c;
-      edge_of_token.push_back(static_cast<std::int32_t>(e));
-    }
+    list_edges(asked);
     list_embedded();
   }
 
@@ -89,6 +72,13 @@ class packing {
   }
 
  private:
+  /// That completion token `token` of all asks for.
+  struct edge {
+    std::int32_t source;
+    rlvr::token next;
+    std::size_t token;
+    double coefficient;
+  };
   struct prefix_of {
     std::int32_t row, length, own_row;
   };
@@ -111,15 +101,39 @@ class packing {
     for (std::int32_t i = 0; i < length; i += tiles_.backward)
       keys.push_back({row + i, std::min(tiles_.backward, length - i), 0});
   }
-  void list_embedded() {
-    std::map<token, std::vector<std::int32_t>> of;
-    for (std::size_t i = 0; i < tokens.size(); ++i) of[tokens[i]].push_back(static_cast<std::int32_t>(i));
-    embedded_begin.push_back(0);
-    for (const auto& [t, list] : of) {
-      embedded.push_back(t);
-      embedded_rows.insert(embedded_rows.end(), list.begin(), list.end());
-      embedded_begin.push_back(static_cast<std::int32_t>(embedded_rows.size()));
+  /// One for each source and next token, in their order; equal ones are summed in the order in which they were asked.
+  void list_edges(std::vector<edge>& asked) {
+    edge_of_token.resize(asked.size());
+    std::sort(asked.begin(), asked.end(), [](const edge& x, const edge& y) {
+      return std::tie(x.source, x.next, x.token) < std::tie(y.source, y.next, y.token);
+    });
+    for (const edge& e : asked) {
+      const bool new_source = sources.empty() || sources.back() != e.source;
+      if (new_source) {
+        sources.push_back(e.source);
+        edge_begin.push_back(static_cast<std::int32_t>(edge_next.size()));
+      }
+      if (new_source || edge_next.back() != e.next) {
+        edge_next.push_back(e.next);
+        coefficients.push_back(0);
+      }
+      coefficients.back() += e.coefficient;
+      edge_of_token[e.token] = static_cast<std::int32_t>(edge_next.size()) - 1;
     }
+    edge_begin.push_back(static_cast<std::int32_t>(edge_next.size()));
+  }
+  void list_embedded() {
+    std::vector<std::pair<token, std::int32_t>> row_of;
+    for (std::size_t i = 0; i < tokens.size(); ++i) row_of.push_back({tokens[i], static_cast<std::int32_t>(i)});
+    std::sort(row_of.begin(), row_of.end());
+    for (const auto& [t, row] : row_of) {
+      if (embedded.empty() || embedded.back() != t) {
+        embedded.push_back(t);
+        embedded_begin.push_back(static_cast<std::int32_t>(embedded_rows.size()));
+      }
+      embedded_rows.push_back(row);
+    }
+    embedded_begin.push_back(static_cast<std::int32_t>(embedded_rows.size()));
   }
 
   attention_tiles tiles_{};

@@ -22,6 +22,8 @@ struct memory_plan {
   std::size_t micro_batch = 0;  ///< activations of `rows` rows, gradients of activations, logits
   std::size_t rows = 0;
   std::size_t planned_rows = 0;  ///< more than rows where the device refused what was free: then half of it is used
+  std::size_t kept_layers = 0;   ///< whose activations are kept. One more is still there when the backward pass begins;
+                                 ///< those of the others are computed again
   std::size_t sampling = 0;      ///< caches, activations and logits of `slots` rollouts
   std::size_t cache = 0;         ///< of it, keys and values of prompts and rollouts
   std::size_t slots = 0;
@@ -42,13 +44,35 @@ std::size_t fitting(std::size_t n, std::size_t budget, Bytes bytes) {
   return n;
 }
 
-inline std::size_t micro_batch_bytes(const model_shape& s, std::size_t rows, const decoder_options& o, pass what) {
+inline std::size_t micro_batch_bytes(const model_shape& s, std::size_t rows, const decoder_options& o, pass what,
+                                     std::size_t kept_layers) {
   arena count;
-  batch_memory(s, rows, std::min(rows, o.logit_rows), o.compute, what, count);
+  batch_memory(s, rows, std::min(rows, o.logit_rows), o.compute, what, count, kept_layers);
   return count.used();
 }
 inline std::size_t most_micro_batch_rows(const decoder_options& o, std::size_t longest, std::size_t all) {
   return std::max(longest, std::min<std::size_t>(all, o.micro_batch_rows ? o.micro_batch_rows : 16384));
+}
+
+/// Rows of a micro-batch, if no rollout is longer, and how many of its layers keep their activations.
+struct micro_batch_size {
+  std::size_t rows, kept_layers;
+};
+/// The most rows for which all layers are kept within the budget: computing them again is a quarter of the work. Not
+/// below 4096 for that, as each micro-batch reads and writes the whole gradient. Then as many layers as fit.
+inline micro_batch_size fitting_micro_batch(const model_shape& s, std::size_t most, std::size_t longest,
+                                            const decoder_options& o, pass what, std::size_t budget) {
+  constexpr std::size_t least_rows = 4096;
+  const std::size_t all = what == pass::gradient ? s.layers.size() - 1 : 0;
+  const auto fits = [&](std::size_t rows, std::size_t kept) {
+    return micro_batch_bytes(s, std::max(rows, longest), o, what, kept) <= budget;
+  };
+  micro_batch_size out{most, all};
+  const bool chosen = o.micro_batch_rows == 0;
+  while (chosen && out.rows / 2 >= std::max(least_rows, longest) && !fits(out.rows, all)) out.rows = (out.rows + 1) / 2;
+  while (chosen && out.rows > 1 && !fits(out.rows, 0)) out.rows = (out.rows + 1) / 2;
+  while (out.kept_layers > 0 && !fits(out.rows, out.kept_layers)) --out.kept_layers;
+  return out;
 }
 
 /// What a sampling run's memory follows from, beside the number of slots.
@@ -98,13 +122,11 @@ inline memory_plan plan_memory(const rlvr::decoder::config& c, const decoder_opt
 
   const std::size_t own = std::max<std::size_t>(w.completion_tokens, 1) - 1, longest = w.prompt_tokens + own;
   const std::size_t all = w.prompts * (w.prompt_tokens + w.rollouts_per_prompt * own);
-  const auto batch = [&](std::size_t rows) {
-    return micro_batch_bytes(s, std::max(rows, longest), o, pass::gradient);
-  };
-  const std::size_t most = most_micro_batch_rows(o, longest, all);
-  out.rows = o.micro_batch_rows ? most : fitting(most, left(out.parameters + out.gradient + out.weights), batch);
-  out.planned_rows = out.rows = std::max(out.rows, longest);
-  out.micro_batch = batch(out.rows);
+  const auto [rows, kept] = fitting_micro_batch(s, most_micro_batch_rows(o, longest, all), longest, o, pass::gradient,
+                                                left(out.parameters + out.gradient + out.weights));
+  out.planned_rows = out.rows = std::max(rows, longest);
+  out.kept_layers = kept;
+  out.micro_batch = micro_batch_bytes(s, out.rows, o, pass::gradient, kept);
 
   const sampling_work asked{w.prompts, w.prompts * w.prompt_tokens, w.prompt_tokens, own + 1};
   const auto run = [&](std::size_t slots) { return sampling_bytes(s, sizes_of(asked, slots, o), o.compute); };

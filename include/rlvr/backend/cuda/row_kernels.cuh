@@ -1,13 +1,13 @@
 #pragma once
-/// Kernels over rows: embedding, RMSNorm, queries and keys before attention, SwiGLU, biases. Forward and
-/// backward; sums over a row are trees in float, sums over rows are made of fixed spans of rows.
+/// Kernels over rows: embedding, RMSNorm, SwiGLU, biases. Forward and backward; sums over a row are trees in float,
+/// sums over rows are made of fixed spans of rows.
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include <rlvr/backend/cuda/block.cuh>
-#include <rlvr/backend/cuda/device.hpp>
+#include <rlvr/backend/cuda/row_access.cuh>
 #include <rlvr/backend/cuda/vector_kernels.cuh>
 
 namespace rlvr::cuda::kernels {
@@ -20,7 +20,21 @@ struct embed_rows : on_host {
   float* x;
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    b.each(width, [&](std::int64_t i) { x[b.x * width + i] = load(table, tokens[b.x] * width + i); });
+    if (in_parts<most_numbers<S, float>>(width, table, x))
+      run<most_numbers<S, float>>(b);
+    else
+      run<1>(b);
+  }
+
+ private:
+  template <int N, class Block>
+  RLVR_CUDA_KERNEL void run(Block& b) const {
+    const S* from = table + tokens[b.x] * width;
+    float* to = x + b.x * width;
+    b.each(width / N, [&](std::int64_t i) {
+      const int at = static_cast<int>(i) * N;
+      write(to + at, read<N>(from + at));
+    });
   }
 };
 
@@ -86,24 +100,46 @@ struct normalise : on_host {
   const float* addend;
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
+    constexpr int most = most_numbers<X, Y, float>;
+    if (in_parts<most>(width | x_stride | y_stride, x, w, y, addend))
+      run<most>(b);
+    else
+      run<1>(b);
+  }
+
+ private:
+  template <int N, class Block>
+  RLVR_CUDA_KERNEL void run(Block& b) const {
     const X* from = x + b.x * x_stride + b.y * width;
     Y* to = y + b.x * y_stride + b.y * width;
     const float* plus = addend ? addend + b.x * y_stride + b.y * width : nullptr;
     const float squares = b.reduce(
-        width, 0.f, [&](float& lane, std::int64_t i) { lane += load(from, i) * load(from, i); },
+        width / N, 0.f,
+        [&](float& lane, std::int64_t i) {
+          const numbers<N> v = read<N>(from + i * N);
+          RLVR_CUDA_UNROLL
+          for (int k = 0; k < N; ++k) lane += v[k] * v[k];
+        },
         [](float p, float q) { return p + q; });
     const float root = 1.f / std::sqrt(squares / static_cast<float>(width) + eps);
-    b.each(width, [&](std::int64_t i) {
-      const float value = w[i] * (load(from, i) * root);
-      store(to, i, plus ? plus[i] + value : value);
+    b.each(width / N, [&](std::int64_t i) {
+      numbers<N> v = read<N>(from + i * N);
+      const numbers<N> weight = read<N>(w + i * N), more = plus ? read<N>(plus + i * N) : numbers<N>{};
+      RLVR_CUDA_UNROLL
+      for (int k = 0; k < N; ++k) v[k] = more[k] + weight[k] * (v[k] * root);
+      write(to + i * N, v);
+      if (i == 0) r[b.x * groups + b.y] = root;
     });
-    b.each(1, [&](std::int64_t) { r[b.x * groups + b.y] = root; });
   }
 };
-template <class X, class D, class Out>
-struct normalise_gradient : on_host {
-  std::int64_t groups, width;
-  const D* dy;
+
+/// Blocks of `span` vectors: dx, the same rounded where rounded is not null (laid out as dx), and the gradient of the
+/// weights, summed over the block's vectors and left in partial, [blocks, width].
+template <class X, class Out, class Rounded>
+struct normalise_gradient {
+  static constexpr int together = 2;  ///< vectors whose sums go through the block's tree at once
+  std::int64_t vectors, groups, width, span;
+  const X* dy;
   std::int64_t dy_stride;
   const X* x;
   std::int64_t x_stride;
@@ -111,50 +147,97 @@ struct normalise_gradient : on_host {
   Out* dx;
   std::int64_t dx_stride;
   bool add;
+  Rounded* rounded;
+  float* partial;
+
+  std::size_t shared_bytes() const { return static_cast<std::size_t>(width) * sizeof(float); }
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const D* d = dy + b.x * dy_stride + b.y * width;
-    const X* from = x + b.x * x_stride + b.y * width;
-    Out* to = dx + b.x * dx_stride + b.y * width;
-    const float root = r[b.x * groups + b.y];
-    const float along = b.reduce(
-        width, 0.f, [&](float& lane, std::int64_t i) { lane += load(d, i) * w[i] * load(from, i); },
-        [](float p, float q) { return p + q; });
-    const float pull = root * root * root * along / static_cast<float>(width);
-    b.each(width, [&](std::int64_t i) {
-      const float value = root * w[i] * load(d, i) - pull * load(from, i);
-      store(to, i, add ? load(to, i) + value : value);
-    });
+    constexpr int most = most_numbers<X, Out, float>;
+    if (in_parts<most>(width | dy_stride | x_stride | dx_stride, dy, x, w, dx, rounded, partial))
+      run<most>(b);
+    else
+      run<1>(b);
+  }
+
+ private:
+  struct pair {
+    float of[together];
+  };
+  template <int N, class Block>
+  RLVR_CUDA_KERNEL void run(Block& b) const {
+    auto* weight_sums = b.template shared<float>();
+    b.each(width, [&](std::int64_t i) { weight_sums[i] = 0; });
+    const std::int64_t first = b.x * span, end = first + span < vectors ? first + span : vectors;
+    for (std::int64_t v = first; v < end; v += together) {
+      const auto count = static_cast<int>(end - v < together ? end - v : together);
+      const auto at = [&](int j, std::int64_t stride) { return (v + j) / groups * stride + (v + j) % groups * width; };
+      const std::int64_t d_at[together] = {at(0, dy_stride), at(1, dy_stride)};
+      const std::int64_t x_at[together] = {at(0, x_stride), at(1, x_stride)};
+      const std::int64_t to[together] = {at(0, dx_stride), at(1, dx_stride)};
+      const pair along = b.reduce(
+          width / N, pair{},
+          [&](pair& lane, std::int64_t i) {
+            const numbers<N> weight = read<N>(w + i * N);
+            RLVR_CUDA_UNROLL
+            for (int j = 0; j < together; ++j) {
+              if (j >= count) break;
+              const numbers<N> d = read<N>(dy + d_at[j] + i * N), value = read<N>(x + x_at[j] + i * N);
+              RLVR_CUDA_UNROLL
+              for (int k = 0; k < N; ++k) lane.of[j] += d[k] * weight[k] * value[k];
+            }
+          },
+          [](pair p, const pair& q) {
+            for (int j = 0; j < together; ++j) p.of[j] += q.of[j];
+            return p;
+          });
+      float root[together], pull[together];
+      RLVR_CUDA_UNROLL
+      for (int j = 0; j < together; ++j) {
+        root[j] = j < count ? r[v + j] : 0;
+        pull[j] = root[j] * root[j] * root[j] * along.of[j] / static_cast<float>(width);
+      }
+      b.each(width / N, [&](std::int64_t i) {
+        const numbers<N> weight = read<N>(w + i * N);
+        numbers<N> sums = read<N>(weight_sums + i * N);
+        RLVR_CUDA_UNROLL
+        for (int j = 0; j < together; ++j) {
+          if (j >= count) break;
+          numbers<N> d = read<N>(dy + d_at[j] + i * N);
+          const numbers<N> value = read<N>(x + x_at[j] + i * N);
+          const numbers<N> before = add ? read<N>(dx + to[j] + i * N) : numbers<N>{};
+          RLVR_CUDA_UNROLL
+          for (int k = 0; k < N; ++k) {
+            sums[k] += d[k] * (value[k] * root[j]);
+            d[k] = before[k] + (root[j] * weight[k] * d[k] - pull[j] * value[k]);
+          }
+          write(dx + to[j] + i * N, d);
+          if (rounded) write(rounded + to[j] + i * N, d);
+        }
+        write(weight_sums + i * N, sums);
+      });
+    }
+    b.each(width / N, [&](std::int64_t i) { write(partial + b.x * width + i * N, read<N>(weight_sums + i * N)); });
   }
 };
 
-/// partial[span, column] <- sum of d (times x r, where x is not null) over a span of vectors; r of a row begin at
-/// r_stride times it. Blocks (columns of 8, spans).
-template <class X, class D>
+/// partial[span, column] <- sum over a span of rows. Blocks (columns of 32, spans).
+template <class S>
 struct column_spans : on_host {
-  static constexpr std::int64_t columns = 8, lanes = block_threads / columns, least_span = 512;
-  std::int64_t vectors, groups, width, span;
-  const D* d;
-  std::int64_t d_stride;
-  const X* x;
-  std::int64_t x_stride;
-  const float* r;
-  std::int64_t r_stride;
+  static constexpr std::int64_t columns = 32, lanes = block_threads / columns;
+  std::int64_t rows, width, span;
+  const S* x;
   float* partial;
   std::size_t shared_bytes() const { return block_threads * sizeof(float); }
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
     auto* lane_sums = b.template shared<float>();
-    const std::int64_t from = b.y * span, end = from + span < vectors ? from + span : vectors;
+    const std::int64_t from = b.y * span, end = from + span < rows ? from + span : rows;
     b.each(block_threads, [&](std::int64_t i) {
       const std::int64_t column = b.x * columns + i % columns;
       float sum = 0;
       if (column < width)
-        for (std::int64_t v = from + i / columns; v < end; v += lanes) {
-          const std::int64_t row = v / groups, at = v % groups * width + column;
-          const float gradient = load(d, row * d_stride + at);
-          sum += x ? gradient * (load(x, row * x_stride + at) * r[row * r_stride + v % groups]) : gradient;
-        }
+        for (std::int64_t row = from + i / columns; row < end; row += lanes) sum += load(x, row * width + column);
       lane_sums[i] = sum;
     });
     b.each(columns, [&](std::int64_t c) {
@@ -164,156 +247,28 @@ struct column_spans : on_host {
     });
   }
 };
-/// out += sum over spans.
-struct add_columns : on_host {
+
+/// out += sum over spans. Blocks of 8 columns.
+struct add_columns {
+  static constexpr std::int64_t columns = 8, lanes = block_threads / columns;
   const float* partial;
   std::int64_t spans, width;
   float* out;
+  std::size_t shared_bytes() const { return block_threads * sizeof(float); }
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
+    auto* lane_sums = b.template shared<float>();
     b.each(block_threads, [&](std::int64_t i) {
-      const std::int64_t column = b.x * block_threads + i;
-      if (column >= width) return;
+      const std::int64_t column = b.x * columns + i % columns;
       float sum = 0;
-      for (std::int64_t s = 0; s < spans; ++s) sum += partial[s * width + column];
-      out[column] += sum;
+      if (column < width)
+        for (std::int64_t s = i / columns; s < spans; s += lanes) sum += partial[s * width + column];
+      lane_sums[i] = sum;
     });
-  }
-};
-
-/// Sums over each head of a row, a few threads a head: lanes of one head stand side by side.
-struct head_sums {
-  static constexpr int lanes = 8;
-  static std::size_t shared_bytes(attention_shape s) {
-    return static_cast<std::size_t>(s.heads + s.kv_heads) * (lanes + 1) * sizeof(float);
-  }
-  /// result(head, sum of term(head, i) over the head's coordinates i), for queries' and keys' heads.
-  template <class Block, class Term, class Result>
-  RLVR_CUDA_KERNEL static void over(Block& b, attention_shape s, float* partial, Term term, Result result) {
-    const int heads = s.heads + s.kv_heads;
-    b.each(heads * lanes, [&](std::int64_t n) {
-      const int head = static_cast<int>(n) / lanes;
+    b.each(columns, [&](std::int64_t c) {
       float sum = 0;
-      for (int i = static_cast<int>(n) % lanes; i < s.head_dim; i += lanes) sum += term(head, i);
-      partial[n] = sum;
-    });
-    b.each(heads, [&](std::int64_t h) {
-      float sum = 0;
-      for (int lane = 0; lane < lanes; ++lane) sum += partial[h * lanes + lane];
-      result(static_cast<int>(h), sum);
-    });
-  }
-};
-
-/// One row per block.
-template <class S>
-struct prepare_row {
-  attention_shape shape;
-  const S* raw;
-  S* qkv;
-  head_preparation how;
-  S* cache;
-
-  std::size_t shared_bytes() const { return how.q_norm ? head_sums::shared_bytes(shape) : 0; }
-  template <class Block>
-  RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const std::int64_t dim = shape.head_dim, half = dim / 2, heads = shape.heads + shape.kv_heads;
-    const std::int64_t q_width = shape.heads * dim, kv_width = shape.kv_heads * dim, width = q_width + 2 * kv_width;
-    const S* from = raw + b.x * width;
-    S* to = qkv + b.x * width;
-    S* cached = cache ? cache + how.cache_rows[b.x] * (2 * kv_width) : nullptr;
-    const auto value = [&](std::int64_t at) { return load(from, at) + (how.bias ? how.bias[at] : 0.f); };
-    auto* partial = b.template shared<float>();
-    float* roots = partial + heads * head_sums::lanes;
-    if (how.q_norm)
-      head_sums::over(
-          b, shape, partial,
-          [&](int head, int i) {
-            const float x = value(head * dim + i);
-            return x * x;
-          },
-          [&](int head, float squares) {
-            const float root = 1.f / std::sqrt(squares / static_cast<float>(dim) + static_cast<float>(how.eps));
-            roots[head] = root;
-            how.scale[b.x * heads + head] = root;
-          });
-    const float* c = how.cosines + how.positions[b.x] * half;
-    const float* s = how.sines + how.positions[b.x] * half;
-    b.each(heads * half, [&](std::int64_t n) {
-      const std::int64_t head = n / half, pair = n % half, at = head * dim + pair;
-      float p = value(at), q = value(at + half);
-      if (how.q_norm) {
-        const float* w = head < shape.heads ? how.q_norm : how.k_norm;
-        p = w[pair] * (p * roots[head]);
-        q = w[pair + half] * (q * roots[head]);
-      }
-      const float first = p * c[pair] - q * s[pair], second = q * c[pair] + p * s[pair];
-      store(to, at, first);
-      store(to, at + half, second);
-      if (cached && at >= q_width) {
-        store(cached, at - q_width, first);
-        store(cached, at - q_width + half, second);
-      }
-    });
-    b.each(kv_width, [&](std::int64_t i) {
-      const float v = value(q_width + kv_width + i);
-      store(to, q_width + kv_width + i, v);
-      if (cached) store(cached, kv_width + i, v);
-    });
-  }
-};
-
-/// Rotates back the gradients of a row's queries and keys.
-template <class S>
-struct rotate_back {
-  attention_shape shape;
-  S* dqkv;
-  const std::int32_t* positions;
-  const float *cosines, *sines;
-  std::size_t shared_bytes() const { return 0; }
-  template <class Block>
-  RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const std::int64_t half = shape.head_dim / 2, heads = shape.heads + shape.kv_heads;
-    const float* c = cosines + positions[b.x] * half;
-    const float* s = sines + positions[b.x] * half;
-    S* x = dqkv + b.x * (heads + shape.kv_heads) * 2 * half;
-    b.each(heads * half, [&](std::int64_t n) {
-      const std::int64_t pair = n % half, at = n / half * 2 * half + pair;
-      const float p = load(x, at), q = load(x, at + half);
-      store(x, at, p * c[pair] + q * s[pair]);
-      store(x, at + half, q * c[pair] - p * s[pair]);
-    });
-  }
-};
-
-/// The gradient of a row's heads before their norms, in place.
-template <class S>
-struct normalise_heads_gradient {
-  attention_shape shape;
-  S* dqkv;
-  const S* raw;
-  head_preparation how;
-  std::size_t shared_bytes() const { return head_sums::shared_bytes(shape); }
-  template <class Block>
-  RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const std::int64_t dim = shape.head_dim, heads = shape.heads + shape.kv_heads;
-    const std::int64_t at = b.x * (heads + shape.kv_heads) * dim;
-    S* d = dqkv + at;
-    const S* x = raw + at;
-    const float* root = how.scale + b.x * heads;
-    auto* partial = b.template shared<float>();
-    float* pull = partial + heads * head_sums::lanes;
-    const auto pushed = [&](std::int64_t head, std::int64_t i) {
-      return (head < shape.heads ? how.q_norm : how.k_norm)[i] * load(d, head * dim + i);
-    };
-    head_sums::over(
-        b, shape, partial, [&](int head, int i) { return pushed(head, i) * load(x, head * dim + i); },
-        [&](int head, float along) {
-          pull[head] = root[head] * root[head] * root[head] * along / static_cast<float>(dim);
-        });
-    b.each(heads * dim, [&](std::int64_t n) {
-      const std::int64_t head = n / dim;
-      store(d, n, root[head] * pushed(head, n % dim) - pull[head] * load(x, n));
+      for (std::int64_t lane = 0; lane < lanes; ++lane) sum += lane_sums[lane * columns + c];
+      if (b.x * columns + c < width) out[b.x * columns + c] += sum;
     });
   }
 };
@@ -325,9 +280,22 @@ struct gate : on_host {
   S* out;
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    b.each(width, [&](std::int64_t i) {
-      const float g = load(gate_up, b.x * 2 * width + i), u = load(gate_up, b.x * 2 * width + width + i);
-      store(out, b.x * width + i, g / (1.f + std::exp(-g)) * u);
+    if (in_parts<most_numbers<S>>(width, gate_up, out))
+      run<most_numbers<S>>(b);
+    else
+      run<1>(b);
+  }
+
+ private:
+  template <int N, class Block>
+  RLVR_CUDA_KERNEL void run(Block& b) const {
+    b.each(width / N, [&](std::int64_t i) {
+      const S* at = gate_up + b.x * 2 * width + i * N;
+      numbers<N> g = read<N>(at);
+      const numbers<N> u = read<N>(at + width);
+      RLVR_CUDA_UNROLL
+      for (int k = 0; k < N; ++k) g[k] = g[k] / (1.f + std::exp(-g[k])) * u[k];
+      write(out + b.x * width + i * N, g);
     });
   }
 };
@@ -338,12 +306,27 @@ struct gate_gradient : on_host {
   S* dgate_up;
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    b.each(width, [&](std::int64_t i) {
-      const std::int64_t at = b.x * 2 * width + i;
-      const float g = load(gate_up, at), u = load(gate_up, at + width), d = load(dout, b.x * width + i);
-      const float sigmoid = 1.f / (1.f + std::exp(-g));
-      store(dgate_up, at, d * u * sigmoid * (1.f + g * (1.f - sigmoid)));
-      store(dgate_up, at + width, d * g * sigmoid);
+    if (in_parts<most_numbers<S>>(width, dout, gate_up, dgate_up))
+      run<most_numbers<S>>(b);
+    else
+      run<1>(b);
+  }
+
+ private:
+  template <int N, class Block>
+  RLVR_CUDA_KERNEL void run(Block& b) const {
+    b.each(width / N, [&](std::int64_t i) {
+      const std::int64_t at = b.x * 2 * width + i * N;
+      numbers<N> g = read<N>(gate_up + at), u = read<N>(gate_up + at + width);
+      const numbers<N> d = read<N>(dout + b.x * width + i * N);
+      RLVR_CUDA_UNROLL
+      for (int k = 0; k < N; ++k) {
+        const float sigmoid = 1.f / (1.f + std::exp(-g[k])), du = d[k] * g[k] * sigmoid;
+        g[k] = d[k] * u[k] * sigmoid * (1.f + g[k] * (1.f - sigmoid));
+        u[k] = du;
+      }
+      write(dgate_up + at, g);
+      write(dgate_up + at + width, u);
     });
   }
 };

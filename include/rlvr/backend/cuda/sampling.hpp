@@ -253,7 +253,6 @@ class sampling_run {
       net_.logits(x + at * hidden, some, m_.batch.normed, m_.batch.scale, logits);
       if (cut.cuts())
         d_.truncate(logits, some, s.vocab, inverse, static_cast<std::int32_t>(cut.top_k), cut.top_p);
-      d_.distributions(logits, some, s.vocab, inverse, r.distributions + at);
       d_.draw(logits, some, s.vocab, inverse, r.distributions + at, t.get<double>(at_uniform) + at, r.next + at,
               r.log_probs + at);
     }

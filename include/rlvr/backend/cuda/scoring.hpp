@@ -60,8 +60,8 @@ class scoring_run {
     const auto x_of = [&](std::size_t l) { return m_.x[differentiates ? l : 0]; };
     net_.embed(t.get<std::int32_t>(at_tokens), rows.rows, m_.x[0]);
     for (std::size_t l = 0; l < layers; ++l)
-      net_.forward(l, rows.rows, rows.positions, x_of(l), m_.activations, x_of(l + 1),
-                   [&] { net_.attend(l, rows, m_.activations); });
+      net_.forward(l, rows.rows, rows.positions, x_of(l), m_.of(l, layers), x_of(l + 1),
+                   [&] { net_.attend(l, rows, m_.of(l, layers)); });
 
     const std::size_t sources = p.sources.size();
     arena parts(results_.reserve(result_bytes(sources, p.edge_next.size())));
@@ -92,8 +92,12 @@ class scoring_run {
       d_.scatter_add(m_.dgathered, from, count, s.hidden, m_.dx);
     }
     if (!differentiates) return;
-    for (std::size_t l = layers; l-- > 0;)
-      net_.backward(l, rows, m_.x[l], m_.activations, m_.gradients, m_.dx, task_.gradient);
+    net_.begin_backward(rows.rows, m_.dx, m_.gradients);
+    for (std::size_t l = layers; l-- > 0;) {
+      layer_activations& a = m_.of(l, layers);
+      if (l + m_.kept.size() + 1 < layers) net_.recompute(l, rows, m_.x[l], a, m_.gradients);
+      net_.backward(l, rows, m_.x[l], a, m_.gradients, m_.dx, task_.gradient);
+    }
     d_.embed_backward(m_.dx, t.get<std::int32_t>(at_embedded), t.get<std::int32_t>(at_embedded_begin),
                       t.get<std::int32_t>(at_embedded_rows), static_cast<std::int32_t>(p.embedded.size()), s.hidden,
                       task_.gradient + s.embedding);

@@ -1,10 +1,14 @@
 #pragma once
-/// Kernels over vectors of n floats. A sum is made of spans of coordinates in double, each a fixed tree, and the spans
-/// are added in a fixed order; how long they are depends on n alone: the same bits every time.
+/// Kernels over vectors of n floats. Memory limits them, so each thread has 64 bytes or more of reads under way, 16 at
+/// once; where a vector is not 16-byte aligned and at its end, one number at a time. A sum is made of spans of
+/// coordinates in double, each a fixed tree, and the spans are added in a fixed order; which they are depends on n
+/// alone: the same bits every time, wherever the vectors lie.
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <utility>
 
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/device.hpp>
@@ -12,8 +16,7 @@
 
 namespace rlvr::cuda::kernels {
 
-inline constexpr std::int64_t vector_span = 1 << 14;  ///< coordinates per block of a map
-inline constexpr int most_gram_vectors = 16;
+inline constexpr std::int64_t vector_span = 1 << 14;     ///< least coordinates per block of a sum
 inline constexpr std::int64_t most_sum_spans = 1 << 13;  ///< what is kept of a sum, whatever n
 
 /// Coordinates per block of a sum: whole vector_spans, as few as most_sum_spans allows.
@@ -26,136 +29,210 @@ struct on_host {
   std::size_t shared_bytes() const { return 0; }
 };
 
-/// f(i) for every coordinate i < n.
-template <class F>
-struct for_coordinates : on_host {
+inline constexpr int quad = 4;                                     ///< floats that a thread reads at once
+inline constexpr std::int64_t quads_apart = quad * block_threads;  ///< from a thread's quad to its next
+
+inline bool aligned(const void* at, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(at) % bytes == 0;
+}
+RLVR_CUDA_KERNEL inline void read_quad(const float* from, float (&to)[quad]) {
+  const chunk c = read_chunk(from);
+  std::memcpy(to, &c, sizeof c);
+}
+RLVR_CUDA_KERNEL inline void write_quad(float* to, const float (&from)[quad]) {
+  chunk c;
+  std::memcpy(&c, from, sizeof c);
+  write_chunk(to, c);
+}
+/// Rounded, 8-byte aligned.
+RLVR_CUDA_KERNEL inline void write_quad(bfloat16* to, const float (&from)[quad]) {
+  bfloat16 rounded[quad];
+  RLVR_CUDA_UNROLL
+  for (int i = 0; i < quad; ++i) rounded[i] = bfloat16(from[i]);
+#ifdef __CUDACC__
+  uint2 two;
+  std::memcpy(&two, rounded, sizeof two);
+  *reinterpret_cast<uint2*>(to) = two;
+#else
+  require_aligned(to, sizeof rounded);
+  std::memcpy(to, rounded, sizeof rounded);
+#endif
+}
+
+/// y_i <- f(x_i...), and the same rounded to bfloat16, both where not null. y may be one of x.
+template <int Inputs, class F>
+struct map_vectors : on_host {
+  static constexpr int quads = Inputs == 1 ? 4 : 2;          ///< of each input, per thread
+  static constexpr std::int64_t tile = quads * quads_apart;  ///< coordinates per block
   F f;
   std::int64_t n;
-  for_coordinates(F function, std::int64_t count) : f(function), n(count) {}
+  const float* x[Inputs];
+  float* y;
+  bfloat16* rounded;
+  bool by_quads;
+
+  map_vectors(F function, std::int64_t count, const float* const (&from)[Inputs], float* to, bfloat16* rounded_to)
+      : f(function), n(count), y(to), rounded(rounded_to), by_quads(aligned(to, 16) && aligned(rounded_to, 8)) {
+    for (int k = 0; k < Inputs; ++k) {
+      x[k] = from[k];
+      by_quads = by_quads && aligned(from[k], 16);
+    }
+  }
+
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const std::int64_t from = b.x * vector_span, left = n - from;
-    b.each(left < vector_span ? left : vector_span, [&](std::int64_t i) { f(from + i); });
+    constexpr auto each_input = std::make_index_sequence<Inputs>();
+    const std::int64_t from = b.x * tile, left = n - from;
+    if (by_quads && left >= tile)
+      b.each(block_threads, [&](std::int64_t thread) {
+        const std::int64_t at = from + quad * thread;
+        float in[quads][Inputs][quad];
+        RLVR_CUDA_UNROLL
+        for (int q = 0; q < quads; ++q) {
+          RLVR_CUDA_UNROLL
+          for (int k = 0; k < Inputs; ++k) read_quad(x[k] + at + q * quads_apart, in[q][k]);
+        }
+        RLVR_CUDA_UNROLL
+        for (int q = 0; q < quads; ++q) {
+          float out[quad];
+          RLVR_CUDA_UNROLL
+          for (int i = 0; i < quad; ++i) out[i] = value(in[q], i, each_input);
+          if (y) write_quad(y + at + q * quads_apart, out);
+          if (rounded) write_quad(rounded + at + q * quads_apart, out);
+        }
+      });
+    else
+      b.each(left < tile ? left : tile, [&](std::int64_t i) {
+        const float out = value(x, from + i, each_input);
+        if (y) y[from + i] = out;
+        if (rounded) rounded[from + i] = bfloat16(out);
+      });
+  }
+
+ private:
+  template <class In, class I, std::size_t... K>
+  RLVR_CUDA_KERNEL float value(const In& in, I i, std::index_sequence<K...>) const {
+    return f(in[K][i]...);
   }
 };
 
+struct same {
+  RLVR_CUDA_KERNEL float operator()(float x) const { return x; }
+};
 struct scale_by {
   float a;
-  float* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const { y[i] *= a; }
+  RLVR_CUDA_KERNEL float operator()(float y) const { return y * a; }
 };
-/// Rounded once, from a sum in double.
+/// y + a x, rounded once, from a sum in double.
 struct add_multiple {
   double a;
-  const float* x;
-  float* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const {
-    y[i] = static_cast<float>(static_cast<double>(y[i]) + a * static_cast<double>(x[i]));
+  RLVR_CUDA_KERNEL float operator()(float y, float x) const {
+    return static_cast<float>(static_cast<double>(y) + a * static_cast<double>(x));
   }
 };
 struct add_floats {
-  const float* x;
-  float* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const { y[i] += x[i]; }
-};
-template <class S>
-struct cast_floats {
-  const float* x;
-  S* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const { store(y, i, x[i]); }
-};
-/// theta + alpha d, rounded to float once and from there to bfloat16.
-struct make_step {
-  const float* theta;
-  double alpha;
-  const float* d;
-  float* y;
-  bfloat16* weights;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const {
-    const float moved =
-        d ? static_cast<float>(static_cast<double>(theta[i]) + alpha * static_cast<double>(d[i])) : theta[i];
-    if (y) y[i] = moved;
-    if (weights) weights[i] = bfloat16(moved);
-  }
+  RLVR_CUDA_KERNEL float operator()(float y, float x) const { return y + x; }
 };
 
 // What adamw maps, in float as rlvr::detail's function objects do it. Those are not compiled for the device.
 struct map_decay {
   rlvr::detail::decay_towards f;
-  const float* x;
-  float* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const {
-    y[i] = static_cast<float>(f.beta) * y[i] + static_cast<float>(1 - f.beta) * x[i];
+  RLVR_CUDA_KERNEL float operator()(float y, float x) const {
+    return static_cast<float>(f.beta) * y + static_cast<float>(1 - f.beta) * x;
   }
 };
 struct map_decay_square {
   rlvr::detail::decay_towards_square f;
-  const float* x;
-  float* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const {
-    y[i] = static_cast<float>(f.beta) * y[i] + static_cast<float>(1 - f.beta) * x[i] * x[i];
+  RLVR_CUDA_KERNEL float operator()(float y, float x) const {
+    return static_cast<float>(f.beta) * y + static_cast<float>(1 - f.beta) * x * x;
   }
 };
 struct map_adamw {
   rlvr::detail::adamw_update f;
-  const float *m, *v;
-  float* y;
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i) const {
-    y[i] = static_cast<float>(f.keep) * y[i] +
-           static_cast<float>(f.rate) * m[i] /
-               (std::sqrt(v[i]) / static_cast<float>(f.root_correction) + static_cast<float>(f.epsilon));
-  }
-};
-
-struct pair_sum {
-  const float *x, *y;
-  template <class Sums>
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i, Sums& out) const {
-    out[0] += static_cast<double>(x[i]) * static_cast<double>(y[i]);
-  }
-};
-struct survival_sums {
-  const float* theta;
-  double alpha;
-  const float* d;
-  template <class Sums>
-  RLVR_CUDA_KERNEL void operator()(std::int64_t i, Sums& out) const {
-    const double wanted = alpha * static_cast<double>(d[i]);
-    const auto moved = static_cast<float>(static_cast<double>(theta[i]) + wanted);
-    const double made = static_cast<double>(static_cast<float>(bfloat16(moved))) -
-                        static_cast<double>(static_cast<float>(bfloat16(theta[i])));
-    out[0] += wanted * wanted;
-    out[1] += made * made;
-    out[2] += wanted * made;
-    out[3] += made != 0 ? 1.0 : 0.0;
+  RLVR_CUDA_KERNEL float operator()(float y, float m, float v) const {
+    return static_cast<float>(f.keep) * y +
+           static_cast<float>(f.rate) * m /
+               (std::sqrt(v) / static_cast<float>(f.root_correction) + static_cast<float>(f.epsilon));
   }
 };
 
 template <int N>
 struct sums {
   double value[N];
-  RLVR_CUDA_KERNEL double& operator[](int i) { return value[i]; }
+};
+/// Adds <x, y>.
+struct pair_sum {
+  RLVR_CUDA_KERNEL void operator()(float x, float y, sums<1>& out) const {
+    out.value[0] += static_cast<double>(x) * static_cast<double>(y);
+  }
+};
+/// Adds what step_report says of theta and d.
+struct survival_sums {
+  double alpha;
+  RLVR_CUDA_KERNEL void operator()(float theta, float d, sums<4>& out) const {
+    const double wanted = alpha * static_cast<double>(d);
+    const auto moved = static_cast<float>(static_cast<double>(theta) + wanted);
+    const double made = static_cast<double>(static_cast<float>(bfloat16(moved))) -
+                        static_cast<double>(static_cast<float>(bfloat16(theta)));
+    out.value[0] += wanted * wanted;
+    out.value[1] += made * made;
+    out.value[2] += wanted * made;
+    out.value[3] += made != 0 ? 1.0 : 0.0;
+  }
 };
 
-/// out[block * N + s] <- sum s of f over the block's span.
+/// out[block * N + s] <- sum s of f(x_i, y_i) over the block's span.
 template <int N, class F>
 struct span_sums : on_host {
+  static constexpr int quads = 4;                            ///< of each vector, per thread
+  static constexpr std::int64_t tile = quads * quads_apart;  ///< coordinates that a block has under way
   F f;
   std::int64_t n;
+  const float *x, *y;
   double* out;
   std::int64_t span;
-  span_sums(F function, std::int64_t count, double* to)
-      : f(function), n(count), out(to), span(sum_span(count)) {}
+  bool by_quads;
+  span_sums(F function, std::int64_t count, const float* first, const float* second, double* to)
+      : f(function),
+        n(count),
+        x(first),
+        y(second),
+        out(to),
+        span(sum_span(count)),
+        by_quads(aligned(first, 16) && aligned(second, 16)) {}
+
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const std::int64_t from = b.x * span, left = n - from;
+    const std::int64_t from = b.x * span, end = from + span < n ? from + span : n;
+    // A thread's items: its quads of a tile, tile after tile.
+    const std::int64_t tiles = (end - from + tile - 1) / tile;
     const sums<N> all = b.reduce(
-        left < span ? left : span, sums<N>{}, [&](sums<N>& lane, std::int64_t i) { f(from + i, lane); },
+        tiles * block_threads, sums<N>{},
+        [&](sums<N>& lane, std::int64_t item) {
+          const std::int64_t at = from + item / block_threads * tile + item % block_threads * quad;
+          if (by_quads && at + (quads - 1) * quads_apart + quad <= end) {
+            float in[quads][2][quad];
+            RLVR_CUDA_UNROLL
+            for (int q = 0; q < quads; ++q) {
+              read_quad(x + at + q * quads_apart, in[q][0]);
+              read_quad(y + at + q * quads_apart, in[q][1]);
+            }
+            RLVR_CUDA_UNROLL
+            for (int i = 0; i < quads * quad; ++i) f(in[i / quad][0][i % quad], in[i / quad][1][i % quad], lane);
+          } else {
+            for (int i = 0; i < quads * quad; ++i)
+              if (const std::int64_t c = at + i / quad * quads_apart + i % quad; c < end) f(x[c], y[c], lane);
+          }
+        },
         [](sums<N> p, const sums<N>& q) {
+          RLVR_CUDA_UNROLL
           for (int s = 0; s < N; ++s) p.value[s] += q.value[s];
           return p;
         });
-    b.each(N, [&](std::int64_t s) { out[b.x * N + s] = all.value[s]; });
+    b.each(1, [&](std::int64_t) {
+      RLVR_CUDA_UNROLL
+      for (int s = 0; s < N; ++s) out[b.x * N + s] = all.value[s];
+    });
   }
 };
 
@@ -172,78 +249,6 @@ struct add_spans : on_host {
         spans, 0.0, [&](double& lane, std::int64_t i) { lane += partial[i * count + b.x]; },
         [](double p, double q) { return p + q; });
     b.each(1, [&](std::int64_t) { out[b.x] = all; });
-  }
-};
-
-/// Inner products of all pairs i <= j of up to 16 vectors over the block's span; each vector is read once, through
-/// shared memory. out[block * pairs + pair]. A thread sums a square of 4 x 4 pairs over a part of the tile's
-/// coordinates: 16 products for 8 numbers read from shared memory. Threads side by side own coordinates side by side.
-struct gram_spans {
-  static constexpr int square = 4, kept = square * square;
-  static constexpr int tile_numbers = 1 << 13;  ///< of all vectors together
-  const float* x[most_gram_vectors];
-  int vectors;
-  std::int64_t n, span;
-  double* out;
-
-  RLVR_CUDA_BOTH int rows() const { return (vectors + square - 1) / square; }  ///< of squares
-  RLVR_CUDA_BOTH int squares() const { return rows() * (rows() + 1) / 2; }
-  RLVR_CUDA_BOTH int tile() const { return tile_numbers / (square * rows()); }
-  std::size_t shared_bytes() const {
-    return kept * block_threads * sizeof(double) + tile_numbers * sizeof(float);
-  }
-
-  template <class Block>
-  RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    auto* partial = b.template shared<double>();  // [kept, block_threads]
-    auto* values = reinterpret_cast<float*>(partial + kept * block_threads);  // [square * rows, tile]
-    const int length = tile(), parts = block_threads / squares();
-    b.each(kept * block_threads, [&](std::int64_t i) { partial[i] = 0; });
-    const std::int64_t from = b.x * span, end = from + span < n ? from + span : n;
-    for (std::int64_t at = from; at < end; at += length) {
-      b.each(square * rows() * length, [&](std::int64_t i) {
-        const int vector = static_cast<int>(i) / length;
-        const std::int64_t coordinate = at + i % length;
-        values[i] = vector < vectors && coordinate < end ? x[vector][coordinate] : 0.f;
-      });
-      b.each(squares() * parts, [&](std::int64_t i) {
-        int row = 0, column = static_cast<int>(i) / parts;
-        while (column >= rows() - row) column -= rows() - row++;
-        const float* p = values + row * square * length;
-        const float* q = values + (row + column) * square * length;
-        double sum[kept];
-        for (int k = 0; k < kept; ++k) sum[k] = partial[k * block_threads + i];
-        for (int c = static_cast<int>(i) % parts; c < length; c += parts) {
-          double left[square], right[square];
-          for (int k = 0; k < square; ++k) {
-            left[k] = static_cast<double>(p[k * length + c]);
-            right[k] = static_cast<double>(q[k * length + c]);
-          }
-          for (int k = 0; k < kept; ++k) sum[k] += left[k / square] * right[k % square];
-        }
-        for (int k = 0; k < kept; ++k) partial[k * block_threads + i] = sum[k];
-      });
-    }
-    // The parts of each product, 16 threads a product, then one.
-    constexpr int lanes = 16;
-    auto* few = reinterpret_cast<double*>(values);
-    b.each(squares() * kept * lanes, [&](std::int64_t i) {
-      const std::int64_t product = i / lanes, from_part = product / kept * parts;
-      double sum = 0;
-      for (std::int64_t part = i % lanes; part < parts; part += lanes)
-        sum += partial[product % kept * block_threads + from_part + part];
-      few[i] = sum;
-    });
-    b.each(vectors * vectors, [&](std::int64_t at) {
-      const int i = static_cast<int>(at) / vectors, j = static_cast<int>(at) % vectors;
-      if (i > j) return;
-      const int row = i / square, column = j / square;
-      const int of = row * rows() - row * (row - 1) / 2 + column - row;
-      const double* part = few + (of * kept + i % square * square + j % square) * lanes;
-      double sum = 0;
-      for (int lane = 0; lane < lanes; ++lane) sum += part[lane];
-      out[b.x * (vectors * (vectors + 1) / 2) + i * vectors - i * (i - 1) / 2 + j - i] = sum;
-    });
   }
 };
 

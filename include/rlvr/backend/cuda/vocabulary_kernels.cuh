@@ -1,15 +1,19 @@
 #pragma once
 /// Kernels over rows of logits: nothing but the logits and their gradient is ever as wide as the vocabulary. One block
-/// per row. Sums over the vocabulary are in double, or of integers, which have no order.
+/// per row. Sums over the vocabulary are in double, of float sums of some hundred tokens, or of integers, which have no
+/// order.
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include <rlvr/backend/cuda/attention_warp.cuh>
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/device.hpp>
+#include <rlvr/backend/cuda/row_access.cuh>
 #include <rlvr/backend/cuda/vector_kernels.cuh>
+#include <rlvr/backend/cuda/warp_lanes.cuh>
 
 namespace rlvr::cuda::kernels {
 
@@ -20,24 +24,10 @@ RLVR_CUDA_KERNEL inline float weight_of(float below_top) {
   return std::exp(below_top);
 }
 
-/// Top, sum and energy = sum exp(l - top) (l - top), kept up while the top rises.
-struct online_softmax {
+/// Top, sum and energy = sum exp(l - top) (l - top) of some logits.
+struct partial_softmax {
   double sum, energy;
   float top;
-  RLVR_CUDA_KERNEL void add(float l) {
-    if (l <= top) {
-      if (l == minus_infinity) return;
-      const float w = weight_of(l - top);
-      sum += static_cast<double>(w);
-      energy += static_cast<double>(w) * static_cast<double>(l - top);
-    } else if (l > top) {
-      raise(l);
-      sum += 1;
-    } else {  // NaN
-      sum += static_cast<double>(l);
-      energy += static_cast<double>(l);
-    }
-  }
   RLVR_CUDA_KERNEL void raise(float to) {
     if (top != minus_infinity) {
       const double shift = static_cast<double>(top) - static_cast<double>(to), w = std::exp(shift);
@@ -46,7 +36,7 @@ struct online_softmax {
     }
     top = to;
   }
-  RLVR_CUDA_KERNEL static online_softmax merge(online_softmax p, online_softmax q) {
+  RLVR_CUDA_KERNEL static partial_softmax merge(partial_softmax p, partial_softmax q) {
     if (q.top > p.top)
       p.raise(q.top);
     else if (p.top > q.top)
@@ -57,21 +47,112 @@ struct online_softmax {
   }
 };
 
-struct softmax_rows : on_host {
+/// A row of scaled logits, read once: a warp takes a part of it at a time, 16 bytes a lane, and sums it in float below
+/// its own top; parts are summed in double.
+struct row_parts {
+  static constexpr int warps = block_threads / 32, reads = 4, length = 32 * 4 * reads;
+  struct part_sums {
+    float top, sum, energy;
+  };
+  const float* row;
+  std::int64_t vocab;
+  float inverse_temperature;
+
+  RLVR_CUDA_BOTH static std::int64_t count(std::int64_t vocab) { return (vocab + length - 1) / length; }
+
+  /// A lane has four tokens side by side, `reads` times: its number i is token token_of(lane, i) of the part. Behind
+  /// the row's end there is minus infinity.
+  using tokens = warp::registers<numbers<4>, reads>;
+  RLVR_CUDA_KERNEL static int token_of(int lane, int i) { return i / 4 * 128 + 4 * lane + i % 4; }
+  /// Whether a part lies in the row, and its lanes' tokens can be accessed by 16 bytes.
+  RLVR_CUDA_KERNEL static bool whole(const float* row, std::int64_t vocab, std::int64_t part) {
+    return (part + 1) * length <= vocab && in_parts<4>(0, row);
+  }
+  RLVR_CUDA_KERNEL static void read_part(tokens& to, const float* row, std::int64_t vocab, std::int64_t part) {
+    const float* from = row + part * length;
+    const std::int64_t left = vocab - part * length;
+    warp::lanes([&](int lane) {
+      if (whole(row, vocab, part)) {
+        RLVR_CUDA_UNROLL
+        for (int r = 0; r < reads; ++r) to(lane, r) = read<4>(from + token_of(lane, 4 * r));
+      } else {
+        RLVR_CUDA_UNROLL
+        for (int i = 0; i < 4 * reads; ++i) {
+          const int at = token_of(lane, i);
+          to(lane, i / 4)[i % 4] = at < left ? from[at] : minus_infinity;
+        }
+      }
+    });
+  }
+
+  template <class Block>
+  RLVR_CUDA_KERNEL partial_softmax sum(Block& b, part_sums* of) const {
+    struct nothing {};
+    warp::team<nothing, warps> team;
+    team.warps([&](int w, nothing&) {
+      for (std::int64_t part = w; part < count(vocab); part += warps) sum_part(part, of[part]);
+    });
+    team.meet();
+    return b.reduce(
+        count(vocab), partial_softmax{0, 0, minus_infinity},
+        [&](partial_softmax& lane, std::int64_t i) {
+          lane = partial_softmax::merge(lane, {static_cast<double>(of[i].sum), static_cast<double>(of[i].energy),
+                                               of[i].top});
+        },
+        [](const partial_softmax& p, const partial_softmax& q) { return partial_softmax::merge(p, q); });
+  }
+
+ private:
+  RLVR_CUDA_KERNEL void sum_part(std::int64_t part, part_sums& out) const {
+    tokens l;
+    warp::registers<float, 1> top;
+    read_part(l, row, vocab, part);
+    warp::lanes([&](int lane) {
+      top(lane, 0) = minus_infinity;
+      RLVR_CUDA_UNROLL
+      for (int i = 0; i < 4 * reads; ++i) {
+        float& scaled = l(lane, i / 4)[i % 4];
+        scaled *= inverse_temperature;
+        top(lane, 0) = std::fmax(top(lane, 0), scaled);
+      }
+    });
+    warp::merge_lanes<1>(top, [](float x, float y) { return std::fmax(x, y); });
+    warp::registers<float, 2> sums;
+    warp::lanes([&](int lane) {
+      const float below = top(lane, 0) == minus_infinity ? 0.f : top(lane, 0);
+      numbers<4> sum{}, energy{};
+      RLVR_CUDA_UNROLL
+      for (int i = 0; i < 4 * reads; ++i) {
+        const float x = l(lane, i / 4)[i % 4] - below, w = weight_of(x);
+        sum[i % 4] += w;
+        energy[i % 4] += w == 0 ? 0.f : w * x;
+      }
+      sums(lane, 0) = sum[0] + sum[1] + (sum[2] + sum[3]);
+      sums(lane, 1) = energy[0] + energy[1] + (energy[2] + energy[3]);
+    });
+    warp::merge_lanes<1>(sums, [](float x, float y) { return x + y; });
+    warp::lanes([&](int lane) {
+      if (lane == 0) out = {top(lane, 0), sums(lane, 0), sums(lane, 1)};
+    });
+  }
+};
+RLVR_CUDA_KERNEL inline row_distribution distribution_of(const partial_softmax& all) {
+  return {static_cast<double>(all.top), all.sum, std::log(all.sum) - all.energy / all.sum};
+}
+
+struct softmax_rows {
   const float* logits;
   std::int64_t vocab;
   float inverse_temperature;
   row_distribution* out;
+  std::size_t shared_bytes() const {
+    return static_cast<std::size_t>(row_parts::count(vocab)) * sizeof(row_parts::part_sums);
+  }
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    const float* row = logits + b.x * vocab;
-    const online_softmax all = b.reduce(
-        vocab, online_softmax{0, 0, minus_infinity},
-        [&](online_softmax& lane, std::int64_t v) { lane.add(row[v] * inverse_temperature); },
-        [](const online_softmax& p, const online_softmax& q) { return online_softmax::merge(p, q); });
-    b.each(1, [&](std::int64_t) {
-      out[b.x] = {static_cast<double>(all.top), all.sum, std::log(all.sum) - all.energy / all.sum};
-    });
+    const row_parts parts{logits + b.x * vocab, vocab, inverse_temperature};
+    const partial_softmax all = parts.sum(b, b.template shared<row_parts::part_sums>());
+    b.each(1, [&](std::int64_t) { out[b.x] = distribution_of(all); });
   }
 };
 
@@ -117,186 +198,95 @@ struct edge_gradients : on_host {
     S* out = dlogits + b.x * vocab;
     const auto top = static_cast<float>(p[b.x].top);
     const auto pull = static_cast<float>(-sum / p[b.x].sum) * inverse_temperature;
-    const auto away = [&](std::int64_t v) { return pull * weight_of(row[v] * inverse_temperature - top); };
-    b.each(vocab, [&](std::int64_t v) { store(out, v, away(v)); });
+    const auto away = [&](float l) { return pull * weight_of(l * inverse_temperature - top); };
+    if (in_parts<4>(vocab, logits, dlogits))
+      b.each(vocab / 4, [&](std::int64_t i) {
+        numbers<4> x = read<4>(row + 4 * i);
+        RLVR_CUDA_UNROLL
+        for (int k = 0; k < 4; ++k) x[k] = away(x[k]);
+        write(out + 4 * i, x);
+      });
+    else
+      b.each(vocab, [&](std::int64_t v) { store(out, v, away(row[v])); });
     b.each(edges, [&](std::int64_t i) {  // from the start, so that bfloat16 rounds once
       const std::int64_t v = next[first + i];
-      store(out, v, away(v) + static_cast<float>(coefficient(i)) * inverse_temperature);
+      store(out, v, away(row[v]) + static_cast<float>(coefficient(i)) * inverse_temperature);
     });
   }
 };
 
-/// A block's threads own consecutive parts of the vocabulary, whose sums tell in which the draw falls. The parts come
-/// through shared memory, as many tokens of each at a time as threads that stand side by side can read at once.
-struct draw_tokens : on_host {
-  static constexpr int window = 32, stride = window + 1;
+/// The distribution of a row, and the token at which the sum of weights, in the order of tokens, passes `uniform` of
+/// all: first the part of the row that it lies in, then the token in that part.
+struct draw_tokens {
   const float* logits;
   std::int64_t vocab;
   float inverse_temperature;
-  const row_distribution* p;
   const double* uniform;
+  row_distribution* p;
   std::int32_t* next;
   double* log_probs;
-  std::size_t shared_bytes() const { return block_threads * (sizeof(double) + stride * sizeof(float)); }
+
+  struct memory {
+    double run[32];     ///< sums of as many runs of items side by side
+    double left;        ///< of the draw, before `item`
+    std::int64_t item;
+  };
+  std::size_t shared_bytes() const {
+    return sizeof(memory) + static_cast<std::size_t>(row_parts::count(vocab)) * sizeof(row_parts::part_sums);
+  }
+
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    auto* part = b.template shared<double>();
-    auto* weights = reinterpret_cast<float*>(part + block_threads);
+    memory& m = *b.template shared<memory>();
+    auto* of = reinterpret_cast<row_parts::part_sums*>(&m + 1);
     const float* row = logits + b.x * vocab;
-    const auto top = static_cast<float>(p[b.x].top);
-    const std::int64_t length = (vocab + block_threads - 1) / block_threads;
-    const auto weight = [&](std::int64_t v) {
-      return static_cast<double>(weight_of(row[v] * inverse_temperature - top));
-    };
-    b.each(block_threads, [&](std::int64_t t) { part[t] = 0; });
-    for (std::int64_t at = 0; at < length; at += window) {
-      b.each(block_threads * window, [&](std::int64_t i) {
-        const std::int64_t t = i / window, own = at + i % window, v = t * length + own;
-        weights[t * stride + i % window] =
-            own < length && v < vocab ? weight_of(row[v] * inverse_temperature - top) : 0.f;
-      });
-      b.each(block_threads, [&](std::int64_t t) {
-        double sum = part[t];
-        for (int i = 0; i < window; ++i) sum += static_cast<double>(weights[t * stride + i]);
-        part[t] = sum;
-      });
-    }
+    const partial_softmax all = row_parts{row, vocab, inverse_temperature}.sum(b, of);
+    pass(
+        b, m, row_parts::count(vocab),
+        [&](std::int64_t i) { return static_cast<double>(weight_of(of[i].top - all.top) * of[i].sum); },
+        [&](double total) { return uniform[b.x] * total; });
+    const std::int64_t first = m.item * row_parts::length, behind = vocab - first;
+    const double left = m.left;
+    pass(
+        b, m, behind < row_parts::length ? behind : row_parts::length,
+        [&](std::int64_t i) { return static_cast<double>(weight_of(row[first + i] * inverse_temperature - all.top)); },
+        [&](double) { return left; });
+    b.each(1, [&](std::int64_t) {
+      p[b.x] = distribution_of(all);
+      next[b.x] = static_cast<std::int32_t>(first + m.item);
+      log_probs[b.x] = log_prob_of(row[first + m.item], inverse_temperature, p[b.x]);
+    });
+  }
+
+ private:
+  /// m.item <- the first of n items at which the sum of weights passes goal(sum of all), m.left <- what the items
+  /// before it leave of that. Where rounding keeps it from being passed, the last item that weighs anything.
+  template <class Block, class Weight, class Goal>
+  RLVR_CUDA_KERNEL void pass(Block& b, memory& m, std::int64_t n, Weight weight, Goal goal) const {
+    constexpr int runs = 32;
+    const std::int64_t length = (n + runs - 1) / runs;
+    b.each(runs, [&](std::int64_t run) {
+      double sum = 0;
+      for (std::int64_t i = run * length; i < (run + 1) * length && i < n; ++i) sum += weight(i);
+      m.run[run] = sum;
+    });
     b.each(1, [&](std::int64_t) {
       double total = 0;
-      for (int t = 0; t < block_threads; ++t) total += part[t];
-      double left = uniform[b.x] * total;
-      int t = 0;
-      while (t + 1 < block_threads && left >= part[t]) left -= part[t++];
-      std::int64_t v = t * length;
-      for (; v < vocab; ++v) {
-        const double w = weight(v);
+      for (int run = 0; run < runs; ++run) total += m.run[run];
+      double left = goal(total);
+      int run = 0;
+      while (run + 1 < runs && left >= m.run[run]) left -= m.run[run++];
+      std::int64_t i = run * length;
+      for (; i < n; ++i) {
+        const double w = weight(i);
         if (left < w) break;
         left -= w;
       }
-      if (v >= vocab)  // rounding at the very end: the last token that can come
-        for (v = vocab - 1; v > 0 && weight(v) == 0;) --v;
-      next[b.x] = static_cast<std::int32_t>(v);
-      log_probs[b.x] = log_prob_of(row[v], inverse_temperature, p[b.x]);
+      if (i >= n)
+        for (i = n - 1; i > 0 && !(weight(i) > 0);) --i;
+      m.item = i;
+      m.left = left;
     });
-  }
-};
-
-/// Adds to a number in shared memory; of integers, whose sum has no order. 32 bits: wider sums are loops of
-/// compare-and-swap on the device.
-RLVR_CUDA_KERNEL inline void add_shared(unsigned* to, unsigned amount) {
-#ifdef __CUDACC__
-  atomicAdd(to, amount);
-#else
-  *to += amount;
-#endif
-}
-
-/// Finds the least logit to keep by radix selection, 11 bits of the logits at a time: floats are ordered like the
-/// integers made of them here. What is counted are tokens for top_k, for top_p their weights as fixed-point numbers.
-/// They are summed in limbs, so short that no vocabulary overflows 32 bits.
-struct truncate_rows : on_host {
-  static constexpr int digit_bits = 11, bins = 1 << digit_bits, per_thread = bins / block_threads;
-  static constexpr int limbs = 3, most_limb_bits = 14;
-  float* logits;
-  std::int64_t vocab;
-  float inverse_temperature;
-  std::int64_t top_k;
-  double top_p;
-
-  struct memory {
-    unsigned amount[limbs][bins];
-    unsigned long long part[block_threads];
-    unsigned long long above, enough;  ///< the amount above the bins that are looked at; where to stop
-    std::uint32_t least;               ///< the digits found so far
-  };
-  std::size_t shared_bytes() const { return sizeof(memory); }
-
-  RLVR_CUDA_BOTH int limb_bits() const {
-    int bits = 32;
-    for (std::int64_t most = vocab - 1; most > 0; most >>= 1) --bits;
-    return bits < most_limb_bits ? bits : most_limb_bits;
-  }
-  RLVR_CUDA_KERNEL static std::uint32_t rank_of(float x) {
-    std::uint32_t u;
-    std::memcpy(&u, &x, sizeof u);
-    return u & 0x80000000u ? ~u : u | 0x80000000u;
-  }
-  /// The largest rank such that what lies at or above it amounts to enough(amount of all), which is at least 1 and at
-  /// most that.
-  template <class Block, class Enough, class Amount>
-  RLVR_CUDA_KERNEL std::uint32_t threshold(Block& b, Enough enough, Amount amount) const {
-    const float* row = logits + b.x * vocab;
-    memory& m = *b.template shared<memory>();
-    const int limb = limb_bits();
-    const auto amount_of = [&](std::int64_t bin) {
-      unsigned long long sum = 0;
-      for (int i = 0; i < limbs; ++i) sum += static_cast<unsigned long long>(m.amount[i][bin]) << (i * limb);
-      return sum;
-    };
-    b.each(1, [&](std::int64_t) {
-      m.above = 0;
-      m.least = 0;
-    });
-    for (int known = 0; known < 32; known += digit_bits) {
-      const int width = 32 - known < digit_bits ? 32 - known : digit_bits, shift = 32 - known - width;
-      const std::uint32_t least = m.least;
-      b.each(limbs * bins, [&](std::int64_t i) { m.amount[i / bins][i % bins] = 0; });
-      b.each(vocab, [&](std::int64_t v) {
-        const std::uint32_t rank = rank_of(row[v]);
-        if (known > 0 && (rank ^ least) >> (32 - known) != 0) return;
-        unsigned long long more = amount(row[v]);
-        for (int i = 0; more > 0; ++i, more >>= limb)
-          add_shared(&m.amount[i][(rank >> shift) & ((1u << width) - 1)],
-                     static_cast<unsigned>(more & ((1ull << limb) - 1)));
-      });
-      b.each(block_threads, [&](std::int64_t t) {
-        unsigned long long sum = 0;
-        for (std::int64_t i = t * per_thread; i < (t + 1) * per_thread; ++i) sum += amount_of(i);
-        m.part[t] = sum;
-      });
-      b.each(1, [&](std::int64_t) {
-        if (known == 0) {
-          unsigned long long all = 0;
-          for (int t = 0; t < block_threads; ++t) all += m.part[t];
-          m.enough = enough(all);
-        }
-        int t = block_threads - 1;
-        while (t > 0 && m.above + m.part[t] < m.enough) m.above += m.part[t--];
-        int bin = (t + 1) * per_thread - 1;
-        while (bin > t * per_thread && m.above + amount_of(bin) < m.enough) m.above += amount_of(bin--);
-        m.least = least | static_cast<std::uint32_t>(bin) << shift;
-      });
-    }
-    return m.least;
-  }
-  template <class Block>
-  RLVR_CUDA_KERNEL void cut(Block& b, std::uint32_t least) const {
-    float* row = logits + b.x * vocab;
-    b.each(vocab, [&](std::int64_t v) {
-      if (rank_of(row[v]) < least) row[v] = minus_infinity;
-    });
-  }
-  template <class Block>
-  RLVR_CUDA_KERNEL void operator()(Block& b) const {
-    if (top_k > 0 && top_k < vocab) {
-      const auto enough = [this](unsigned long long) { return static_cast<unsigned long long>(top_k); };
-      cut(b, threshold(b, enough, [](float) { return 1ull; }));
-    }
-    if (top_p >= 1) return;
-    const float* row = logits + b.x * vocab;
-    const float top = b.reduce(
-        vocab, minus_infinity, [&](float& lane, std::int64_t v) { lane = row[v] > lane ? row[v] : lane; },
-        [](float p, float q) { return p > q ? p : q; });
-    const auto unit = static_cast<float>(1ull << (limbs * limb_bits() - 1));  // weights are at most 1
-    const auto amount = [&](float l) {
-      const float w = weight_of((l - top) * inverse_temperature) * unit;
-      return w >= 1 ? static_cast<unsigned long long>(w) : 0ull;  // NaN is none
-    };
-    const auto enough = [this](unsigned long long all) {
-      const auto some = static_cast<unsigned long long>(std::ceil(top_p * static_cast<double>(all)));
-      return some < 1 ? 1ull : some < all ? some : all;
-    };
-    cut(b, threshold(b, enough, amount));
   }
 };
 

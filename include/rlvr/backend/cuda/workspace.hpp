@@ -70,13 +70,14 @@ class transfer {
 /// A micro-batch of `rows` rows, `logit_rows` of which are taken through the vocabulary at a time.
 struct batch_memory {
   std::vector<float*> x;  ///< the input of every layer and the output of the last; one buffer when only scored
-  layer_activations activations;
+  std::vector<layer_activations> kept;  ///< of the last layers, for their backward passes
+  layer_activations activations;        ///< of the layers before, one after the other
   layer_gradients gradients;
   float *dx, *gathered, *scale, *logits, *dnormed, *dgathered;
   operand normed, dlogits;
 
   batch_memory(const model_shape& s, std::size_t some_rows, std::size_t some_logit_rows, scalar_type type, pass what,
-               arena& a)
+               arena& a, std::size_t kept_layers = 0)
       : x(inputs(s, padded_rows(some_rows), what, a)),
         activations(s, padded_rows(some_rows), type, what, a),
         gradients(s, what == pass::gradient ? padded_rows(some_rows) : 0, type, a) {
@@ -91,6 +92,11 @@ struct batch_memory {
     dlogits = a.take(learning * logit_rows * vocab, type);
     dnormed = a.take<float>(learning * logit_rows * hidden);
     dgathered = a.take<float>(learning * logit_rows * hidden);
+    for (std::size_t i = 0; i < kept_layers; ++i) kept.emplace_back(s, rows, type, what, a);
+  }
+  /// Where the activations of layer l of `layers` are.
+  layer_activations& of(std::size_t l, std::size_t layers) {
+    return l + kept.size() < layers ? activations : kept[l + kept.size() - layers];
   }
 
  private:
