@@ -28,11 +28,11 @@ need() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# cuda_options ARGUMENT...: the CMake options for a program that gets these arguments: --device cuda needs CUDA.
+# cuda_options ARGUMENT...: the CMake options for a program with these arguments: with CUDA for --device cuda.
 cuda_options() {
   case " $* " in
     *" --device cuda "* | *" --device=cuda "*) echo -DRLVR_CUDA=ON -DRLVR_REQUIRE_CUDA=ON ;;
-    *) echo -DRLVR_REQUIRE_CUDA=OFF ;;
+    *) echo -DRLVR_CUDA=OFF -DRLVR_REQUIRE_CUDA=OFF ;;
   esac
 }
 

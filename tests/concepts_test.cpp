@@ -1,6 +1,8 @@
 /// What models a concept, and near-misses that must not.
 
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <rlvr/advantage/centred.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
@@ -192,6 +194,36 @@ TEST_CASE("The archetypes run where their concepts are asked for", "[concepts]")
     CHECK(space.dot(p.parameters(), p.parameters()) == Approx(4 + 0.25 + 1 + 1));
   }
   CHECK(space.dot(p.parameters(), p.parameters()) == Approx(0.25 + 1 + 1));
+}
+
+TEST_CASE("scoped_parameters on a device that is lost", "[concepts]") {
+  struct lost_policy {
+    tabular::space inner{2};
+    std::vector<double> theta{1, 2};
+    bool lost = false;
+    const tabular::space& space() const { return inner; }
+    const std::vector<double>& parameters() const { return theta; }
+    void assign(const std::vector<double>& x) {
+      if (lost) throw std::runtime_error("the device is lost");
+      theta = x;
+    }
+    void assign(const std::vector<double>& x, double a, const std::vector<double>& d) {
+      assign(x);
+      inner.axpy(a, d, theta);
+    }
+  };
+  static_assert(parameterised<lost_policy>);
+  lost_policy p;
+  const auto leave = [&p](bool by_exception) {
+    scoped_parameters scope(p);
+    scope.move_along(1, {1, 1});
+    p.lost = true;
+    if (by_exception) throw std::runtime_error("the first error");
+  };
+  CHECK_THROWS_WITH(leave(true), "the first error");
+  p.lost = false;
+  CHECK_THROWS_WITH(leave(false), "the device is lost");
+  CHECK(p.theta == std::vector<double>{3, 4});
 }
 
 TEST_CASE("the archetypes of the refinements model them, and algorithms run on them", "[concepts]") {

@@ -2,14 +2,18 @@
 
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <rlvr/backend/decoder/files.hpp>
@@ -23,6 +27,33 @@ namespace fs = std::filesystem;
 using scratch = rlvr::testing::scratch_folder;
 
 namespace {
+
+/// What fsync does in this program: says 0, or what the test at work wants.
+std::function<int(const fs::path&)> when_synced;
+
+}  // namespace
+
+/// In the place of the system's.
+extern "C" int fsync(int file) {
+  const int error = when_synced ? when_synced(fs::read_symlink("/proc/self/fd/" + std::to_string(file))) : 0;
+  errno = error;
+  return error == 0 ? 0 : -1;
+}
+
+namespace {
+
+/// Runs `work` while fsync does `instead`, which returns an errno.
+template <class F>
+void while_syncing(std::function<int(const fs::path&)> instead, F work) {
+  when_synced = std::move(instead);
+  try {
+    work();
+  } catch (...) {
+    when_synced = nullptr;
+    throw;
+  }
+  when_synced = nullptr;
+}
 
 void put(const fs::path& path, std::string_view text) {
   std::ofstream(path, std::ios::binary) << text;
@@ -112,6 +143,95 @@ TEST_CASE("files: a write that fails leaves the older file and nothing else") {
   CHECK(dir.entries() == 1);
 }
 
+TEST_CASE("files: the bytes are on the disk before the name, and the name before the return") {
+  const scratch dir;
+  const fs::path file = dir.path / "f";
+  put(file, "old");
+  std::vector<std::string> order;
+  while_syncing(
+      [&](const fs::path& synced) {
+        order.push_back((synced == dir.path ? "folder" : read_file(synced)) + " " + read_file(file));
+        return 0;
+      },
+      [&] { write_file(file, "new"); });
+  CHECK(order == std::vector<std::string>{"new old", "folder new"});
+
+  const fs::path before = fs::current_path();
+  fs::current_path(dir.path);
+  std::vector<fs::path> synced;
+  while_syncing(
+      [&](const fs::path& path) {
+        synced.push_back(path);
+        return 0;
+      },
+      [&] { write_file("f", "newer"); });
+  fs::current_path(before);
+  REQUIRE(synced.size() == 2);
+  CHECK(synced[0].parent_path() == dir.path);
+  CHECK(synced[1] == dir.path);
+  CHECK(dir.entries() == 1);
+}
+
+TEST_CASE("files: a disk that fails in the end") {
+  const scratch dir;
+  const fs::path file = dir.path / "f";
+  put(file, "old");
+  const auto failing = [&](bool folder, int error) {
+    return [&dir, folder, error](const fs::path& path) { return (path == dir.path) == folder ? error : 0; };
+  };
+  CHECK(error_of<file_error>([&] { while_syncing(failing(false, EIO), [&] { write_file(file, "new"); }); }) ==
+        "cannot write " + file.string() + ": Input/output error");
+  CHECK(read_file(file) == "old");
+  CHECK(dir.entries() == 1);
+  // Some file systems cannot sync folders.
+  while_syncing(failing(true, EINVAL), [&] { write_file(file, "new"); });
+  CHECK(read_file(file) == "new");
+  // Too late for the older file.
+  CHECK(error_of<file_error>([&] { while_syncing(failing(true, EIO), [&] { write_file(file, "newer"); }); }) ==
+        "cannot write " + file.string() + ": Input/output error");
+  CHECK(read_file(file) == "newer");
+  CHECK(dir.entries() == 1);
+}
+
+TEST_CASE("files: a link stays, and what it leads to is written") {
+  const scratch dir;
+  fs::create_directory(dir.path / "data");
+  fs::create_directory(dir.path / "links");
+  const fs::path file = dir.path / "data" / "f", link = dir.path / "links" / "f", second = dir.path / "links" / "g";
+  fs::create_symlink("../data/f", link);  // to nothing yet
+  fs::create_symlink(second.parent_path() / "f", second);
+  write_file(link, "1");
+  CHECK(fs::is_regular_file(fs::symlink_status(file)));
+  CHECK(read_file(file) == "1");
+  write_file(second, "2");
+  CHECK(read_file(file) == "2");
+  CHECK(fs::read_symlink(link) == "../data/f");
+  CHECK(fs::is_symlink(second));
+
+  const fs::path before = fs::current_path();
+  fs::current_path(link.parent_path());
+  write_file("f", "3");
+  fs::current_path(before);
+  CHECK(read_file(file) == "3");
+  while_syncing([&](const fs::path& path) { return path == dir.path / "data" ? 0 : EIO; },
+                [&] { CHECK_THROWS_AS(write_file(link, "4"), file_error); });
+  CHECK(read_file(file) == "3");
+
+  const fs::path pipe = dir.path / "data" / "pipe", round = dir.path / "links" / "round";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  fs::create_symlink(pipe, dir.path / "links" / "pipe");
+  CHECK(error_of<input_error>([&] { write_file(dir.path / "links" / "pipe", "x"); }) ==
+        pipe.string() + " is a device or a pipe, which a file cannot replace");
+  fs::create_symlink("round", round);
+  CHECK(error_of<file_error>([&] { write_file(round, "x"); }) ==
+        "cannot write " + round.string() + ": Too many levels of symbolic links");
+  fs::create_symlink(dir.path / "no" / "f", dir.path / "links" / "lost");
+  CHECK(error_of<file_error>([&] { write_file(dir.path / "links" / "lost", "x"); }) ==
+        "cannot write " + (dir.path / "no" / "f").string() + ": No such file or directory");
+  CHECK(std::distance(fs::directory_iterator(dir.path / "data"), {}) == 2);
+  CHECK(std::distance(fs::directory_iterator(dir.path / "links"), {}) == 5);
+}
+
 TEST_CASE("files: written in pieces, whole or not at all") {
   const scratch dir;
   const fs::path file = dir.path / "f";
@@ -166,6 +286,31 @@ TEST_CASE("staged folder: appears whole or not at all") {
     CHECK(fs::is_symlink(dir.path / "link"));
     CHECK(read_file(out / "f") == "3");
   }
+}
+
+TEST_CASE("staged folder: its name is on the disk before the older folder goes") {
+  const scratch dir;
+  const fs::path out = dir.path / "out";
+  const auto stage = [&](const char* text) {
+    staged_folder staged(out, {"f"});
+    write_file(staged.path() / "f", text);
+    std::size_t synced = 0;
+    while_syncing(
+        [&](const fs::path& path) {
+          CHECK(path == dir.path);
+          CHECK(read_file(out / "f") == text);
+          CHECK(dir.entries() == (text == std::string("1") ? 1 : 2));
+          ++synced;
+          return text == std::string("3") ? EIO : 0;
+        },
+        [&] { staged.commit(); });
+    CHECK(synced == 1);
+  };
+  stage("1");
+  stage("2");
+  CHECK(error_of<file_error>([&] { stage("3"); }) == "cannot write " + out.string() + ": Input/output error");
+  CHECK(read_file(out / "f") == "2");
+  CHECK(dir.entries() == 1);
 }
 
 TEST_CASE("staged folder: relative names") {

@@ -3,10 +3,13 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>
 #include <rlvr/diagnose/entropy.hpp>
+#include <rlvr/diagnose/informative.hpp>
 #include <rlvr/diagnose/interval.hpp>
 #include <rlvr/diagnose/part_cosine.hpp>
 #include <rlvr/diagnose/pass_at_k.hpp>
@@ -122,6 +125,109 @@ TEST_CASE("mean_interval covers as often as it says", "[diagnose]") {
     covered += c.low <= 3 && 3 <= c.high;
   }
   CHECK(static_cast<double>(covered) / 20000 == Approx(0.95).margin(6.5 * 0.00154));
+}
+
+TEST_CASE("accuracy_interval: Wilson's equation with the clustered standard error", "[diagnose]") {
+  // mean 0.1875, s^2 = 0.171875 / 3, t(3) = 3.182446; both ends solve (p - mean)^2 = t^2 p (1 - p) / n_eff.
+  const std::vector<double> values{0, 0.5, not_a_number, 0, 0.25};
+  const interval i = accuracy_interval(values);
+  CHECK(i.mean == 0.1875);
+  const double effective = 0.1875 * 0.8125 * 4 / (0.171875 / 3);
+  for (double p : {i.low, i.high})
+    CHECK((p - i.mean) * (p - i.mean) == Approx(3.182446 * 3.182446 * p * (1 - p) / effective).epsilon(1e-5));
+  CHECK((0 < i.low && i.low < i.mean && i.mean < i.high && i.high < 1));
+  CHECK(mean_interval(values).low < 0);
+
+  // The same of wrong answers, mirrored.
+  const interval wrong = accuracy_interval(std::vector<double>{1, 0.5, 1, 0.75});
+  CHECK(wrong.low == Approx(1 - i.high));
+  CHECK(wrong.high == Approx(1 - i.low));
+
+  // Where the mean is far from 0 and 1 and the prompts are many, it is mean_interval's.
+  std::vector<double> many(1000);
+  for (std::size_t k = 0; k < many.size(); ++k) many[k] = static_cast<double>(k % 5) / 4;
+  const interval wilson = accuracy_interval(many), normal = mean_interval(many);
+  CHECK(wilson.low == Approx(normal.low).epsilon(1e-3));
+  CHECK(wilson.high == Approx(normal.high).epsilon(1e-3));
+  CHECK(accuracy_interval(many, 0.5).high < wilson.high);
+}
+
+TEST_CASE("accuracy_interval: equal values count as one rollout each", "[diagnose]") {
+  const double t = student_t_quantile(8);
+  const interval never = accuracy_interval(std::vector<double>(9, 0.0)),
+                 always = accuracy_interval(std::vector<double>(9, 1.0));
+  CHECK((never.mean == 0 && never.low == 0));
+  CHECK(never.high == Approx(t * t / (9 + t * t)));
+  CHECK((always.mean == 1 && always.high == 1));
+  CHECK(always.low == Approx(1 - never.high));
+  const interval half = accuracy_interval(std::vector<double>(9, 0.5));
+  CHECK(half.high - 0.5 == Approx(t / 2 / std::sqrt(9 + t * t)));
+  CHECK(0.5 - half.low == Approx(half.high - 0.5));
+
+  CHECK(accuracy_interval(std::vector<double>{0.25}) == interval{0.25, 0, 1});
+  const interval none = accuracy_interval(std::vector<double>{not_a_number});
+  CHECK((std::isnan(none.mean) && std::isnan(none.low) && std::isnan(none.high)));
+  CHECK(std::isnan(accuracy_interval({}).low));
+  CHECK_THROWS_WITH(accuracy_interval(std::vector<double>{0.5, 1.25}), "accuracy_interval: value 1 is 1.25");
+  CHECK_THROWS_WITH(accuracy_interval(std::vector<double>{-0.5}), "accuracy_interval: value 0 is -0.5");
+  CHECK_THROWS_WITH(accuracy_interval(std::vector<double>{1, 0}, 1), "accuracy_interval: confidence is 1");
+  CHECK(are_accuracies(std::vector<double>{0, not_a_number, 1}));
+  CHECK(!are_accuracies(std::vector<double>{0, 1.001}));
+  CHECK(!are_accuracies(std::vector<double>{-infinity}));
+}
+
+TEST_CASE("accuracy_interval covers near 0, where mean_interval does not", "[diagnose]") {
+  // Ten prompts with two rollouts each, enumerated: independent rollouts, and those that are always alike.
+  constexpr int n = 10;
+  for (double p : {0.002, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5})
+    for (const bool alike : {false, true}) {
+      const double both = alike ? p : p * p, one = alike ? 0 : 2 * p * (1 - p), neither = 1 - both - one;
+      double covered = 0, by_mean = 0, total = 0;
+      for (int twos = 0; twos <= n; ++twos)
+        for (int ones = 0; ones + twos <= n; ++ones) {
+          const double chance = std::tgamma(n + 1) / std::tgamma(twos + 1) / std::tgamma(ones + 1) /
+                                std::tgamma(n - ones - twos + 1) * std::pow(both, twos) * std::pow(one, ones) *
+                                std::pow(neither, n - ones - twos);
+          std::vector<double> values(n);
+          for (int k = 0; k < twos + ones; ++k) values[static_cast<std::size_t>(k)] = k < twos ? 1 : 0.5;
+          const interval wilson = accuracy_interval(values), normal = mean_interval(values);
+          covered += wilson.low <= p && p <= wilson.high ? chance : 0;
+          by_mean += normal.low <= p && p <= normal.high ? chance : 0;
+          total += chance;
+        }
+      INFO(p << (alike ? " alike: " : " independent: ") << covered << " against " << by_mean);
+      CHECK(total == Approx(1));
+      CHECK(covered > 0.9);
+      if (p < 0.05) CHECK(by_mean < 0.4);
+    }
+}
+
+TEST_CASE("informative_share: groups whose scored rewards differ", "[diagnose]") {
+  const verdict wrong{0, true}, right{1, true}, unscored{7, false}, unknown{not_a_number, false};
+  const auto share = [](const std::vector<verdict>& v, std::vector<std::size_t> offsets) {
+    return informative_share(v, groups{std::move(offsets)});
+  };
+  CHECK(share({}, {0}) == 0);
+  CHECK(share({wrong, right}, {0, 2}) == 1);
+  CHECK(share({right, wrong}, {0, 2}) == 1);
+  CHECK(share({right, right}, {0, 2}) == 0);
+  CHECK(share({right}, {0, 1}) == 0);
+  CHECK(share({wrong, wrong, wrong, right}, {0, 4}) == 1);
+  CHECK(share({wrong, right, wrong, wrong}, {0, 4}) == 1);
+  CHECK(share({{0.25, true}, {std::nextafter(0.25, 1), true}}, {0, 2}) == 1);
+  // What was not scored is not compared, whatever its reward, and does not hide what stands before it.
+  CHECK(share({right, unscored}, {0, 2}) == 0);
+  CHECK(share({unscored, unknown}, {0, 2}) == 0);
+  CHECK(share({unknown, right, unknown, right}, {0, 4}) == 0);
+  CHECK(share({right, unscored, wrong}, {0, 3}) == 1);
+  // Groups are not compared with each other; those of one rollout count as groups.
+  CHECK(share({wrong, wrong, right, right}, {0, 2, 4}) == 0);
+  CHECK(share({wrong, right, right, right, wrong}, {0, 2, 4, 5}) == 1.0 / 3);
+  CHECK(share({wrong, right, right, wrong, unscored, right, wrong, right}, {0, 2, 4, 6, 8}) == 0.75);
+  CHECK_THROWS_WITH(share({wrong, right}, {0, 1}), "informative_share: groups of 1 rollouts for 2 verdicts");
+  CHECK_THROWS_AS(share({wrong}, {0, 2}), std::invalid_argument);
+  CHECK_THROWS_WITH(share({wrong, right, {not_a_number, true}}, {0, 1, 3}), "informative_share: reward 2 is nan");
+  CHECK_THROWS_WITH(share({{-infinity, true}}, {0, 1}), "informative_share: reward 0 is -inf");
 }
 
 TEST_CASE("difference_interval pairs prompts", "[diagnose]") {

@@ -13,59 +13,21 @@
 #include <rlvr/core/validate.hpp>
 
 #include "catch.hpp"
+#include "decoder_golden.hpp"
 
 namespace {
 
 using namespace rlvr;
+using decoder_golden::golden;
 using nlohmann::json;
 
 static_assert(policy<eigen::decoder<float>> && policy<eigen::decoder<double>>);
 static_assert(elementwise<eigen::space<float>> && tensor_layout<eigen::space<double>>);
 
-/// The parameters of decoder_golden.py.
-std::vector<double> formula_parameters(const decoder::config& c) {
-  const auto slots = decoder::layout(c);
-  std::vector<double> theta(decoder::parameter_count(slots));
-  for (std::size_t k = 0; k < slots.size(); ++k)
-    for (std::size_t i = 0; i < slots[k].size(); ++i) {
-      const double j = static_cast<double>(i);
-      const double w = std::sin(0.7 * j + 0.003 * j * j + 1.3 * static_cast<double>(k) + 0.1);
-      theta[slots[k].offset + i] = slots[k].name.ends_with("norm.weight") ? 1 + 0.1 * w : 0.35 * w;
-    }
-  return theta;
-}
-
-struct batch {
-  ragged<token> prompts;
-  rollouts r;
-  std::vector<double> coefficients;
-};
-
-/// Rollouts with a prompt of their own each.
-batch batch_of(const json& cases) {
-  batch out;
-  for (const json& c : cases) {
-    out.prompts.push_back(c["prompt"].get<std::vector<token>>());
-    const auto completion = c["completion"].get<std::vector<token>>();
-    out.r.tokens.insert(out.r.tokens.end(), completion.begin(), completion.end());
-    out.r.offsets.push_back(out.r.tokens.size());
-    out.r.prompts.push_back(static_cast<std::uint32_t>(out.prompts.size() - 1));
-    out.r.finished.push_back(1);
-    for (double w : c["coefficients"]) out.coefficients.push_back(w);
-  }
-  return out;
-}
-
-json golden() {
-  std::ifstream file(RLVR_SOURCE_DIR "/tests/golden/decoder_golden.json");
-  REQUIRE(file);
-  return json::parse(file);
-}
-
 template <class T>
 eigen::decoder<T> small(const json& shape, const eigen::decoder_options& options = {.threads = 2}) {
-  const decoder::config c = decoder::parse_config(shape["config"].get<std::string>(), "golden");
-  return eigen::decoder<T>(c, formula_parameters(c), options);
+  const decoder::config c = decoder_golden::config_of(shape);
+  return eigen::decoder<T>(c, decoder_golden::parameters<double>(c), options);
 }
 
 /// Some prompts that share beginnings, one of them twice.
@@ -82,7 +44,7 @@ const std::vector<sample_request> some_requests{{0, 17, 0}, {1, 5, 3}, {2, 40, 0
 
 TEST_CASE("eigen decoder: log-probs, entropies and gradients are those of transformers in float64", "[eigen]") {
   const json g = golden();
-  const batch b = batch_of(g["rollouts"]);
+  const decoder_golden::batch b(g);
   for (const auto& [name, shape] : g["shapes"].items()) {
     INFO(name);
     auto model = small<double>(shape);
@@ -121,7 +83,7 @@ TEST_CASE("eigen decoder: log-probs, entropies and gradients are those of transf
 
 TEST_CASE("eigen decoder: float agrees with double", "[eigen]") {
   const json g = golden();
-  const batch b = batch_of(g["rollouts"]);
+  const decoder_golden::batch b(g);
   for (const auto& [name, shape] : g["shapes"].items()) {
     INFO(name);
     auto exact = small<double>(shape);
@@ -305,8 +267,8 @@ TEST_CASE("eigen decoder: work is counted within each layer's window", "[eigen]"
 TEST_CASE("eigen decoder: a folder's weights become the policy's own", "[eigen]") {
   namespace fs = std::filesystem;
   const fs::path folder = fs::temp_directory_path() / "rlvr_eigen_load_test";
-  decoder::config c = decoder::parse_config(golden()["shapes"]["qwen3"]["config"].get<std::string>(), "golden");
-  const std::vector<double> wide = formula_parameters(c);
+  decoder::config c = decoder_golden::config_of(golden()["shapes"]["qwen3"]);
+  const std::vector<double> wide = decoder_golden::parameters<double>(c);
   const std::vector<float> theta(wide.begin(), wide.end());
   fs::create_directories(folder);
   decoder::write_file(folder / "config.json", decoder::config_json(c));

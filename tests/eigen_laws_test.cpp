@@ -7,7 +7,6 @@
 #include <vector>
 
 #include <rlvr/backend/decoder/config.hpp>
-#include <rlvr/backend/decoder/layout.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
 #include <rlvr/core/slice.hpp>
 #include <rlvr/laws/differentiable.hpp>
@@ -15,6 +14,7 @@
 #include <rlvr/laws/vector_space.hpp>
 
 #include "catch.hpp"
+#include "small_decoders.hpp"
 
 using namespace rlvr;
 
@@ -27,34 +27,12 @@ std::string joined(const laws::violations& broken) {
 }
 
 decoder::config shape(const std::string& model_type, std::size_t head_dim) {
-  decoder::config c;
-  c.model_type = model_type;
-  c.vocab_size = 13;
-  c.hidden_size = 24;
-  c.intermediate_size = 20;
-  c.layers = 2;
-  c.heads = 4;
-  c.kv_heads = 2;
-  c.head_dim = head_dim;
-  c.tied_embeddings = model_type == "qwen2";
-  c.qkv_bias = model_type == "qwen2";
-  c.qk_norm = model_type == "qwen3";
-  c.max_positions = 32;
-  c.eos = {1};
-  return c;
+  return rlvr::testing::small_decoder(model_type, 13, head_dim);
 }
 
-/// Norms near 1, everything else about as large as in a trained model.
 template <class T>
 eigen::decoder<T> model_of(const decoder::config& c) {
-  const std::vector<tensor_slot> slots = decoder::layout(c);
-  std::vector<double> theta(decoder::parameter_count(slots));
-  for (const tensor_slot& slot : slots) {
-    const bool is_norm = slot.name.ends_with("norm.weight");
-    for (std::size_t i = slot.offset; i < slot.offset + slot.size(); ++i)
-      theta[i] = (is_norm ? 1 : 0) + (is_norm ? 0.2 : 0.8) * (random_key(31).uniform(i) - 0.5);
-  }
-  return eigen::decoder<T>(c, theta, {.threads = 3, .chunk_tokens = 64, .slice_rollouts = 16});
+  return {c, rlvr::testing::small_parameters<double>(c), {.threads = 3, .chunk_tokens = 64, .slice_rollouts = 16}};
 }
 
 template <class T>

@@ -13,7 +13,6 @@
 
 #include <rlvr/advantage/centred.hpp>
 #include <rlvr/advantage/group_normalized.hpp>
-#include <rlvr/backend/decoder/layout.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/core/validate.hpp>
@@ -26,6 +25,7 @@
 #include <rlvr/train/one_shot.hpp>
 
 #include "catch.hpp"
+#include "small_decoders.hpp"
 
 using namespace rlvr;
 
@@ -327,7 +327,7 @@ TEST_CASE("nonfinite: parameters that are not finite are refused and kept", "[no
     std::vector<double> logits = base_logits();
     logits[8] = bad;
     tabular::policy policy(logits, 5);
-    CHECK_THAT(error_of([&] { (void)run(policy); }), Catch::Contains("the value at alpha = 0 is nan"));
+    CHECK_THAT(error_of([&] { (void)run(policy); }), Catch::Contains("rollouts: log_probs[16] is nan"));
     CHECK(same_bits(policy.parameters(), logits));
   }
   // A logit of -infinity is a completion that is never drawn: no step can be measured by parameters of infinite norm.
@@ -378,9 +378,9 @@ TEST_CASE("nonfinite: one bad reward or advantage in grpo is an error that names
     tabular::policy policy(base_logits(), 5);
     sgd optimizer(policy.space());
     const set ill{prompts_of(32), judge{11, bad}};
-    for (const auto& [train, held_out] : {std::pair{&ill, &good}, std::pair{&good, &ill}}) {
+    for (const auto& sets : {std::pair{&ill, &good}, std::pair{&good, &ill}}) {
       const std::string message =
-          error_of([&] { (void)grpo(policy, *train, *held_out, centred{}, optimizer, few_steps); });
+          error_of([&] { (void)grpo(policy, *sets.first, *sets.second, centred{}, optimizer, few_steps); });
       CHECK_THAT(message, Catch::Contains("of prompt 11") && Catch::Contains(concat(bad)));
       CHECK(same_bits(policy.parameters(), base_logits()));
     }
@@ -469,19 +469,8 @@ TEST_CASE("nonfinite: options of grpo", "[nonfinite][grpo]") {
 }
 
 TEST_CASE("nonfinite: the Eigen decoder", "[nonfinite][eigen]") {
-  decoder::config c;
-  c.model_type = "llama";
-  c.vocab_size = 13;
-  c.hidden_size = 24;
-  c.intermediate_size = 20;
-  c.layers = 2;
-  c.heads = 4;
-  c.kv_heads = 2;
-  c.head_dim = 6;
-  c.max_positions = 32;
-  c.eos = {1};
-  std::vector<float> theta(decoder::parameter_count(decoder::layout(c)));
-  for (std::size_t i = 0; i < theta.size(); ++i) theta[i] = static_cast<float>(random_key(2).uniform(i) - 0.5);
+  const decoder::config c = rlvr::testing::small_decoder("llama");
+  const std::vector<float> theta = rlvr::testing::small_parameters<float>(c);
 
   ragged<token> prompts;
   for (token t = 2; t < 10; ++t) prompts.push_back(std::vector<token>{t, 3});

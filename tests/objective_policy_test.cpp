@@ -9,11 +9,11 @@
 #include <vector>
 
 #include <rlvr/backend/decoder/config.hpp>
-#include <rlvr/backend/decoder/layout.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
 #include <rlvr/backend/tabular/policy.hpp>
 
 #include "objective_losses.hpp"
+#include "small_decoders.hpp"
 
 using namespace rlvr;
 using namespace rlvr::testing;
@@ -116,26 +116,8 @@ TEST_CASE("objectives: the gradient of the loss through the tabular policy", "[o
 }
 
 TEST_CASE("objectives: the gradient of the loss through the Eigen decoder", "[objective][eigen]") {
-  decoder::config c;
-  c.model_type = "qwen3";
-  c.vocab_size = 13;
-  c.hidden_size = 16;
-  c.intermediate_size = 20;
-  c.layers = 2;
-  c.heads = 4;
-  c.kv_heads = 2;
-  c.head_dim = 4;
-  c.qk_norm = true;
-  c.max_positions = 32;
-  c.eos = {1};
-  const std::vector<tensor_slot> slots = decoder::layout(c);
-  values theta(decoder::parameter_count(slots));
-  for (const tensor_slot& slot : slots) {
-    const bool is_norm = slot.name.ends_with("norm.weight");
-    for (std::size_t i = slot.offset; i < slot.offset + slot.size(); ++i)
-      theta[i] = (is_norm ? 1 : 0) + (is_norm ? 0.2 : 0.8) * (random_key(31).uniform(i) - 0.5);
-  }
-  eigen::decoder<double> policy(c, theta, {.threads = 1});
+  const decoder::config c = rlvr::testing::small_decoder("llama");
+  eigen::decoder<double> policy(c, rlvr::testing::small_parameters<double>(c), {.threads = 1});
   ragged<token> prompts;
   for (const std::vector<token>& p : {std::vector<token>{2, 3, 4, 5}, {2, 3, 7}, {9}}) prompts.push_back(p);
   const std::vector<sample_request> requests{{0, 6, 0}, {1, 6, 0}, {2, 6, 0}};

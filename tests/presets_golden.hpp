@@ -1,7 +1,9 @@
 #pragma once
 /// Golden files of golden/frameworks for the tests of presets.
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <fstream>
 #include <limits>
@@ -11,6 +13,8 @@
 
 #include <rlvr/backend/decoder/json.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/objective/kl_penalty.hpp>
+#include <rlvr/objective/preference.hpp>
 
 #include "catch.hpp"
 #include "view_of.hpp"
@@ -95,6 +99,37 @@ inline json golden(const std::string& name) {
   return all;
 }
 
+/// A call of one of the framework's functions.
+struct golden_case {
+  std::string function, batch_name;
+  json options, inputs, outputs;
+  batch data;
+
+  /// For INFO.
+  std::string name() const { return function + " on " + batch_name + " with " + options.dump(); }
+};
+
+/// The cases of a golden file whose function has this in its name, and how many that must be.
+inline std::vector<golden_case> cases(const std::string& framework, const std::string& function, std::size_t count) {
+  const json all = golden(framework);
+  std::vector<golden_case> out;
+  for (const json& c : all["cases"]) {
+    if (c["function"].get<std::string>().find(function) == std::string::npos) continue;
+    const std::string on = c["batch"];
+    out.push_back({c["function"], on, c["options"], c["inputs"], c["outputs"], batch(all["batches"][on])});
+  }
+  REQUIRE(out.size() == count);
+  return out;
+}
+
+/// The enumerator at the place that a name has among its names.
+template <class Enum>
+Enum by_name(const json& name, const std::vector<std::string>& names) {
+  const auto at = std::find(names.begin(), names.end(), name.get<std::string>());
+  REQUIRE(at != names.end());
+  return static_cast<Enum>(at - names.begin());
+}
+
 inline void check_equal(const values& ours, const values& theirs, double relative, double absolute) {
   REQUIRE(ours.size() == theirs.size());
   for (std::size_t t = 0; t < ours.size(); ++t) {
@@ -123,6 +158,27 @@ inline void check_advantages(const batch& b, const values& ours, const values& t
       }
   }
   check_equal(x, y, relative, absolute);
+}
+
+/// The gradient of a KL with coefficient 1 in the loss, and the value of a penalty with coefficient 1 in the reward.
+template <class Loss>
+void check_kl(const Loss& loss, const rlvr::kl_penalty& penalty, const golden_case& c) {
+  rlvr::token_batch<double> b = c.data.view();
+  values ours(b.tokens()), value(b.tokens());
+  loss(b, {}, std::span<double>(ours));
+  check_gradient(ours, c.outputs["gradient"]);
+  b.old_log_probs = b.log_probs;
+  penalty.add_to_rewards(b, std::span<double>(value));
+  const values theirs = numbers(c.outputs["value"]);
+  for (std::size_t t = 0; t < value.size(); ++t)
+    if (b.active(t)) CHECK(-value[t] == Approx(theirs[t]).epsilon(1e-10).margin(1e-15));
+}
+
+/// Pairs of a batch whose second half are the rejected ones.
+inline std::vector<rlvr::preference_pair> halves(const batch& b) {
+  std::vector<rlvr::preference_pair> out;
+  for (std::size_t i = 0; i < b.size() / 2; ++i) out.push_back({i, i + b.size() / 2});
+  return out;
 }
 
 /// The coefficients that a preset's loss writes.

@@ -13,7 +13,7 @@ namespace nemo = rlvr::nemo_rl_2026_08;
 namespace {
 
 kl_estimator kl_type(const json& name) {
-  return name == "k1" ? kl_estimator::k1 : name == "k2" ? kl_estimator::k2 : kl_estimator::k3;
+  return by_name<kl_estimator>(name, {"k1", "abs", "k2", "k3"});
 }
 
 nemo::clipped_pg_loss loss_of(const json& o) {
@@ -48,8 +48,8 @@ nemo::clipped_pg_loss loss_of(const json& o) {
 }
 
 /// Whether sample_mask, if the case has one, keeps sequence i.
-bool sampled(const json& c, std::size_t i) {
-  return !c["inputs"].contains("sample_mask") || c["inputs"]["sample_mask"][i] != 0;
+bool sampled(const golden_case& c, std::size_t i) {
+  return !c.inputs.contains("sample_mask") || c.inputs["sample_mask"][i] != 0;
 }
 
 nemo::average_log_probs averaged(const json& o) {
@@ -59,89 +59,78 @@ nemo::average_log_probs averaged(const json& o) {
 }  // namespace
 
 TEST_CASE("nemo_rl_2026_08: losses have NeMo-RL's gradients", "[presets][golden]") {
-  const json all = golden("nemo_rl");
-  std::size_t losses = 0, preferences = 0, kls = 0, pass = 0;
-  for (const json& c : all["cases"]) {
-    const json& o = c["options"];
-    if (c["function"] == "eval_pass_k") {
-      const values rewards = numbers(c["inputs"]["reward"]);
-      const auto correct = static_cast<std::size_t>(std::count(rewards.begin(), rewards.end(), 1.0));
-      CHECK(pass_at_k(rewards.size(), correct, o["k"]) == Approx(number(c["outputs"]["value"])).epsilon(1e-11));
-      ++pass;
-      continue;
-    }
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    token_batch<double> b = data.view();
-    INFO(c["function"] << " on " << c["batch"] << " with " << o);
-    if (c["function"] == "ClippedPGLossFn") {
-      std::vector<std::uint8_t> mask = data.mask;
+  for (const golden_case& c : cases("nemo_rl", "ClippedPGLossFn", 74)) {
+    INFO(c.name());
+    const json& o = c.options;
+    token_batch<double> b = c.data.view();
+    std::vector<std::uint8_t> mask = c.data.mask;
+    for (std::size_t i = 0; i < b.size(); ++i)
+      for (std::size_t t = b.begin(i); t < b.end(i); ++t)
+        if (!sampled(c, i)) mask[t] = 0;
+    b.mask = mask;
+    values ours = run(loss_of(o), b);
+    const double nll = o["positive_example_nll_weight"];
+    if (nll > 0) {  // as the docstring says: policy_gradient on the correct rollouts' tokens
       for (std::size_t i = 0; i < b.size(); ++i)
         for (std::size_t t = b.begin(i); t < b.end(i); ++t)
-          if (!sampled(c, i)) mask[t] = 0;
-      b.mask = mask;
-      values ours = run(loss_of(o), b);
-      const double nll = o["positive_example_nll_weight"];
-      if (nll > 0) {  // as the docstring says: policy_gradient on the correct rollouts' tokens
-        for (std::size_t i = 0; i < b.size(); ++i)
-          for (std::size_t t = b.begin(i); t < b.end(i); ++t)
-            if (!(data.reward[i] > 0)) mask[t] = 0;
-        const values ones(data.size(), nll);
-        b.advantages = ones;
-        const double count = static_cast<double>(totals(b).active_tokens) + 1e-8;
-        const values more =
-            coefficients(policy_gradient{}, b, sequence_weights(b, {.by = denominator::given, .value = count}));
-        for (std::size_t t = 0; t < ours.size(); ++t) ours[t] += more[t];
-      }
-      // Without its clamps k3 takes e^25 away from e^25 at a token of "large", there and here.
-      check_gradient(ours, c["outputs"]["gradient"], o["kl_input_clamp_value"].is_null() ? 1e-6 : 3e-9);
-      ++losses;
+          if (!(c.data.reward[i] > 0)) mask[t] = 0;
+      const values ones(c.data.size(), nll);
+      b.advantages = ones;
+      const double count = static_cast<double>(totals(b).active_tokens) + 1e-8;
+      const values more =
+          coefficients(policy_gradient{}, b, sequence_weights(b, {.by = denominator::given, .value = count}));
+      for (std::size_t t = 0; t < ours.size(); ++t) ours[t] += more[t];
     }
-    if (c["function"] == "DPOLossFn") {
-      std::vector<preference_pair> pairs;
-      for (std::size_t i = 0; i < b.size(); i += 2)
-        if (sampled(c, i)) pairs.push_back({i, i + 1});
-      const nemo::dpo_loss loss{.reference_policy_kl_penalty = o["reference_policy_kl_penalty"],
-                                .preference_loss_weight = o["preference_loss_weight"],
-                                .sft_loss_weight = o["sft_loss_weight"],
-                                .preference_average_log_probs = averaged(o["preference_average_log_probs"]),
-                                .sft_average_log_probs = averaged(o["sft_average_log_probs"])};
-      values ours(b.tokens());
-      loss(b, pairs, std::span<double>(ours));
-      check_gradient(ours, c["outputs"]["gradient"]);
-      ++preferences;
-    }
-    if (c["function"] == "calculate_kl") {
-      const kl_penalty penalty{
-          .coefficient = 1, .estimator = kl_type(o["kl_type"]), .input_limit = 20, .output_limit = 10};
-      values ours(b.tokens()), value(b.tokens());
-      penalty(b, {}, std::span<double>(ours));
-      check_gradient(ours, c["outputs"]["gradient"]);
-      b.old_log_probs = b.log_probs;
-      penalty.add_to_rewards(b, std::span<double>(value));
-      const values theirs = numbers(c["outputs"]["value"]);
-      for (std::size_t t = 0; t < value.size(); ++t)
-        if (b.active(t)) CHECK(-value[t] == Approx(theirs[t]).epsilon(1e-10).margin(1e-15));
-      ++kls;
-    }
+    // Without its clamps k3 takes e^25 away from e^25 at a token of "large", there and here.
+    check_gradient(ours, c.outputs["gradient"], o["kl_input_clamp_value"].is_null() ? 1e-6 : 3e-9);
   }
-  CHECK(losses == 74);
-  CHECK(preferences == 16);
-  CHECK(kls == 3);
-  CHECK(pass == 7);
+  for (const golden_case& c : cases("nemo_rl", "DPOLossFn", 16)) {
+    INFO(c.name());
+    const json& o = c.options;
+    const token_batch<double> b = c.data.view();
+    std::vector<preference_pair> pairs;
+    for (std::size_t i = 0; i < b.size(); i += 2)
+      if (sampled(c, i)) pairs.push_back({i, i + 1});
+    const nemo::dpo_loss loss{.reference_policy_kl_penalty = o["reference_policy_kl_penalty"],
+                              .preference_loss_weight = o["preference_loss_weight"],
+                              .sft_loss_weight = o["sft_loss_weight"],
+                              .preference_average_log_probs = averaged(o["preference_average_log_probs"]),
+                              .sft_average_log_probs = averaged(o["sft_average_log_probs"])};
+    values ours(b.tokens());
+    loss(b, pairs, std::span<double>(ours));
+    check_gradient(ours, c.outputs["gradient"]);
+  }
+}
+
+TEST_CASE("nemo_rl_2026_08: KL and pass@k are NeMo-RL's", "[presets][golden]") {
+  for (const golden_case& c : cases("nemo_rl", "calculate_kl", 3)) {
+    INFO(c.name());
+    const kl_penalty penalty{
+        .coefficient = 1, .estimator = kl_type(c.options["kl_type"]), .input_limit = 20, .output_limit = 10};
+    check_kl(penalty, penalty, c);
+  }
+  std::size_t checked = 0;
+  const json all = golden("nemo_rl");
+  for (const json& c : all["cases"]) {
+    if (c["function"] != "eval_pass_k") continue;  // it has no batch
+    const values rewards = numbers(c["inputs"]["reward"]);
+    const auto correct = static_cast<std::size_t>(std::count(rewards.begin(), rewards.end(), 1.0));
+    CHECK(pass_at_k(rewards.size(), correct, c["options"]["k"]) ==
+          Approx(number(c["outputs"]["value"])).epsilon(1e-11));
+    ++checked;
+  }
+  CHECK(checked == 7);
 }
 
 TEST_CASE("nemo_rl_2026_08: advantages are NeMo-RL's", "[presets][golden]") {
-  const json all = golden("nemo_rl");
-  std::size_t checked = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    if (function.find("AdvantageEstimator") == std::string::npos) continue;
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    const json &o = c["options"], &in = c["inputs"];
-    INFO(function << " on " << c["batch"] << " with " << o);
+  for (const golden_case& c : cases("nemo_rl", "AdvantageEstimator", 42)) {
+    INFO(c.name());
+    const batch& data = c.data;
+    const std::string& function = c.function;
+    const json &o = c.options, &in = c.inputs;
     std::vector<verdict> verdicts = data.verdicts();
     const token_layout layout{data.offsets, data.mask};
-    values theirs = numbers(c["outputs"]["advantage"]), ours, returns;
+    values theirs = numbers(c.outputs["advantage"]), ours, returns;
     if (in.contains("valid_mask"))  // excluded rollouts get 0 here, R - baseline there
       for (std::size_t i = 0; i < data.size(); ++i)
         if (in["valid_mask"][i] == 0) {
@@ -157,7 +146,7 @@ TEST_CASE("nemo_rl_2026_08: advantages are NeMo-RL's", "[presets][golden]") {
     if (function.rfind("GRPO", 0) == 0) {
       ours = nemo::grpo(verdicts, data.groups, others,
                         yes("normalize_rewards") ? nemo::normalize::yes : nemo::normalize::no);
-      if (c["batch"] == "even" && yes("normalize_rewards"))
+      if (c.batch_name == "even" && yes("normalize_rewards"))
         // The near tie: the variance there is what rounding leaves of E[x^2] - E[x]^2 (calculate_baseline_and_
         // std_per_prompt), so that the lone winner, whose others are equal, is divided by 1e-6 instead of by nothing.
         for (std::size_t i = data.groups.begin(3); i < data.groups.end(3); ++i) {
@@ -187,10 +176,8 @@ TEST_CASE("nemo_rl_2026_08: advantages are NeMo-RL's", "[presets][golden]") {
       ours = both.advantages, returns = both.returns;
     }
     check_advantages(data, ours, theirs, 3e-9, 1e-9);
-    if (!returns.empty()) check_advantages(data, returns, numbers(c["outputs"]["returns"]), 1e-9, 1e-9);
-    ++checked;
+    if (!returns.empty()) check_advantages(data, returns, numbers(c.outputs["returns"]), 1e-9, 1e-9);
   }
-  CHECK(checked == 42);
 }
 
 TEST_CASE("nemo_rl_2026_08: defaults are NeMo-RL's", "[presets][golden]") {

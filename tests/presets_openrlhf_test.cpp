@@ -12,13 +12,6 @@ namespace openrlhf = rlvr::openrlhf_2026_09;
 
 namespace {
 
-template <class Enum>
-Enum by_name(const json& name, const std::vector<std::string>& names) {
-  const auto at = std::find(names.begin(), names.end(), name.get<std::string>());
-  REQUIRE(at != names.end());
-  return static_cast<Enum>(at - names.begin());
-}
-
 openrlhf::aggregate_loss aggregation_of(const json& o) {
   openrlhf::aggregate_loss out;
   if (!o["token_level_loss"].get<bool>()) out.token_level_loss = openrlhf::token_level_loss::no;
@@ -33,82 +26,63 @@ openrlhf::aggregate_loss aggregation_of(const json& o) {
 }  // namespace
 
 TEST_CASE("openrlhf_2026_09: losses have OpenRLHF's gradients", "[presets][golden]") {
-  const json all = golden("openrlhf");
-  std::size_t policies = 0, plain = 0, kl = 0, preferences = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    token_batch<double> b = data.view();
-    const json& o = c["options"];
-    INFO(function << " on " << c["batch"] << " with " << o);
-    if (function == "PolicyLoss") {
-      openrlhf::policy_loss loss{
-          .clip_eps_low = o["clip_eps_low"],
-          .clip_eps_high = o["clip_eps_high"],
-          .policy_loss_type = by_name<openrlhf::policy_loss_type>(o["policy_loss_type"], {"ppo", "gspo"}),
-          .is_correction_level =
-              by_name<openrlhf::is_correction_level>(o["is_correction_level"], {"off", "token", "seq"}),
-          .is_correction_mode = by_name<openrlhf::is_correction_mode>(o["is_correction_mode"], {"mask", "clip"}),
-          .is_correction_gating =
-              by_name<openrlhf::is_correction_gating>(o["is_correction_gating"], {"ratio", "binary_kl", "tv"}),
-          .is_correction_threshold = {o["is_correction_threshold"][0], o["is_correction_threshold"][1]},
-          .aggregate = aggregation_of(o)};
-      if (!o["dual_clip"].is_null()) loss.dual_clip = o["dual_clip"].get<double>();
-      check_gradient(run(loss, b), c["outputs"]["gradient"]);
-      ++policies;
-    }
-    if (function == "aggregate_loss" || function == "SFTLoss") {  // of log pi, and of -log pi
-      const values a(data.size(), function == "SFTLoss" ? 1.0 : -1.0);
-      b.advantages = a;
-      check_gradient(coefficients(policy_gradient{}, b, sequence_weights(b, aggregation_of(o).how())),
-                     c["outputs"]["gradient"]);
-      ++plain;
-    }
-    if (function == "compute_approx_kl") {
-      openrlhf::kl_loss loss{.coefficient = 1};
-      if (o["kl_estimator"] == "k2") loss.estimator = kl_estimator::k2;
-      if (o["kl_estimator"] == "k3") loss.estimator = kl_estimator::k3;
-      if (o["unbiased_gradient"].get<bool>()) loss.unbiased_gradient = openrlhf::unbiased_gradient::yes;
-      values ours(b.tokens());
-      loss(b, {}, std::span<double>(ours));
-      check_gradient(ours, c["outputs"]["gradient"]);
-      b.old_log_probs = b.log_probs;  // the value, as the KL in the reward has it
-      values value(b.tokens());
-      kl_penalty{.coefficient = -1, .estimator = loss.estimator, .output_limit = 10}.add_to_rewards(
-          b, std::span<double>(value));
-      const values theirs = numbers(c["outputs"]["value"]);
-      for (std::size_t t = 0; t < value.size(); ++t)
-        if (b.active(t)) CHECK(value[t] == Approx(theirs[t]).epsilon(1e-10).margin(1e-15));
-      ++kl;
-    }
-    if (function == "DPOLoss") {
-      const std::size_t n = data.size() / 2;
-      std::vector<preference_pair> pairs;
-      for (std::size_t i = 0; i < n; ++i) pairs.push_back({i, i + n});
-      values ours(b.tokens());
-      const double weight = 1 / static_cast<double>(n);
-      if (o["ipo"].get<bool>())
-        ipo{.beta = o["beta"]}(b, pairs, weight, std::span<double>(ours));
-      else
-        dpo{.beta = o["beta"], .smoothing = o["label_smoothing"]}(b, pairs, weight, std::span<double>(ours));
-      check_gradient(ours, c["outputs"]["gradient"]);
-      ++preferences;
-    }
+  for (const golden_case& c : cases("openrlhf", "PolicyLoss", 33)) {
+    INFO(c.name());
+    const json& o = c.options;
+    openrlhf::policy_loss loss{
+        .clip_eps_low = o["clip_eps_low"],
+        .clip_eps_high = o["clip_eps_high"],
+        .policy_loss_type = by_name<openrlhf::policy_loss_type>(o["policy_loss_type"], {"ppo", "gspo"}),
+        .is_correction_level =
+            by_name<openrlhf::is_correction_level>(o["is_correction_level"], {"off", "token", "seq"}),
+        .is_correction_mode = by_name<openrlhf::is_correction_mode>(o["is_correction_mode"], {"mask", "clip"}),
+        .is_correction_gating =
+            by_name<openrlhf::is_correction_gating>(o["is_correction_gating"], {"ratio", "binary_kl", "tv"}),
+        .is_correction_threshold = {o["is_correction_threshold"][0], o["is_correction_threshold"][1]},
+        .aggregate = aggregation_of(o)};
+    if (!o["dual_clip"].is_null()) loss.dual_clip = o["dual_clip"].get<double>();
+    check_gradient(run(loss, c.data.view()), c.outputs["gradient"]);
   }
-  CHECK(policies == 33);
-  CHECK(plain == 10);
-  CHECK(kl == 12);
-  CHECK(preferences == 4);
+  const auto mean = [](const golden_case& c, double advantage) {
+    INFO(c.name());
+    const values a(c.data.size(), advantage);
+    token_batch<double> b = c.data.view();
+    b.advantages = a;
+    check_gradient(coefficients(policy_gradient{}, b, sequence_weights(b, aggregation_of(c.options).how())),
+                   c.outputs["gradient"]);
+  };
+  for (const golden_case& c : cases("openrlhf", "aggregate_loss", 8)) mean(c, -1);  // of log pi
+  for (const golden_case& c : cases("openrlhf", "SFTLoss", 2)) mean(c, 1);          // of -log pi
+  for (const golden_case& c : cases("openrlhf", "DPOLoss", 4)) {
+    INFO(c.name());
+    const json& o = c.options;
+    const token_batch<double> b = c.data.view();
+    const std::vector<preference_pair> pairs = halves(c.data);
+    values ours(b.tokens());
+    const double weight = 1 / static_cast<double>(pairs.size());
+    if (o["ipo"].get<bool>())
+      ipo{.beta = o["beta"]}(b, pairs, weight, std::span<double>(ours));
+    else
+      dpo{.beta = o["beta"], .smoothing = o["label_smoothing"]}(b, pairs, weight, std::span<double>(ours));
+    check_gradient(ours, c.outputs["gradient"]);
+  }
+}
+
+TEST_CASE("openrlhf_2026_09: the KL is OpenRLHF's", "[presets][golden]") {
+  for (const golden_case& c : cases("openrlhf", "compute_approx_kl", 12)) {
+    INFO(c.name());
+    openrlhf::kl_loss loss{.coefficient = 1,
+                           .estimator = by_name<kl_estimator>(c.options["kl_estimator"], {"k1", "abs", "k2", "k3"})};
+    if (c.options["unbiased_gradient"].get<bool>()) loss.unbiased_gradient = openrlhf::unbiased_gradient::yes;
+    check_kl(loss, {.coefficient = 1, .estimator = loss.estimator, .output_limit = 10}, c);
+  }
 }
 
 TEST_CASE("openrlhf_2026_09: advantages are OpenRLHF's", "[presets][golden]") {
-  const json all = golden("openrlhf");
-  std::size_t checked = 0;
-  for (const json& c : all["cases"]) {
-    if (c["function"] != "RemoteExperienceMaker.compute_advantages_and_returns") continue;
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    const json& o = c["options"];
-    INFO(c["batch"] << " with " << o);
+  for (const golden_case& c : cases("openrlhf", "compute_advantages_and_returns", 22)) {
+    INFO(c.name());
+    const batch& data = c.data;
+    const json& o = c.options;
     openrlhf::advantages make{
         .estimator = by_name<openrlhf::estimator>(o["estimator"], {"gae", "reinforce", "rloo", "reinforce_baseline",
                                                                    "group_norm", "dr_grpo", "flash_reinforce"}),
@@ -122,12 +96,9 @@ TEST_CASE("openrlhf_2026_09: advantages are OpenRLHF's", "[presets][golden]") {
     for (std::size_t t = 0; t < kl.size(); ++t) kl[t] = data.old_log_probs[t] - data.reference_log_probs[t];
     const advantages_and_returns ours = make(data.verdicts(), data.groups, {data.offsets, data.mask}, kl, data.value);
     // group_norm over 1e-9 multiplies the roundings of a group that is all but constant.
-    check_advantages(data, ours.advantages, numbers(c["outputs"]["advantage"]), 1e-9, 1e-9);
-    if (c["outputs"].contains("returns"))
-      check_advantages(data, ours.returns, numbers(c["outputs"]["returns"]), 1e-9, 1e-9);
-    ++checked;
+    check_advantages(data, ours.advantages, numbers(c.outputs["advantage"]), 1e-9, 1e-9);
+    if (c.outputs.contains("returns")) check_advantages(data, ours.returns, numbers(c.outputs["returns"]), 1e-9, 1e-9);
   }
-  CHECK(checked == 22);
 }
 
 TEST_CASE("openrlhf_2026_09: defaults are PolicyLoss's", "[presets][golden]") {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include <rlvr/objective/gspo.hpp>
@@ -229,4 +230,141 @@ TEST_CASE("presets name what does not fit", "[presets]") {
   CHECK_THROWS_WITH(
       nemo_rl_2026_08::reinforce_plus_plus(verdicts, g, layout, nemo_rl_2026_08::minus_baseline::yes, few),
       "over_tokens: 1 KL estimates for 3 tokens");
+}
+
+TEST_CASE("presets name their own options", "[presets]") {
+  const auto w = make_world(2, advantages_per::sequence, masks::none);
+  const token_batch<double> b = w.view();
+  std::vector<double> out(b.tokens());
+  const auto refused = [&](const auto& loss, const std::string& message) {
+    CHECK_THROWS_WITH(loss(b, std::span<double>(out)), message);
+  };
+  const double nan = not_a_number;
+
+  using trl = trl_2026_10::grpo_loss;
+  refused(trl{.epsilon = -1}, "grpo_loss: epsilon is -1");
+  refused(trl{.epsilon_high = nan}, "grpo_loss: epsilon_high is nan");
+  refused(trl{.delta = 0.5}, "grpo_loss: delta is 0.5");
+  refused(trl{.epsilon_high = 0, .delta = 1}, "grpo_loss: delta is 1");
+  refused(trl{.beta = nan}, "grpo_loss: beta is nan");
+  refused(trl{.top_entropy_quantile = -2}, "grpo_loss: top_entropy_quantile is -2");
+  refused(trl{.top_entropy_quantile = nan}, "grpo_loss: top_entropy_quantile is nan");
+  refused(trl{.off_policy_mask_threshold = nan}, "grpo_loss: off_policy_mask_threshold is nan");
+  refused(trl{.sapo_temperature_pos = 0}, "grpo_loss: sapo_temperature_pos is 0");
+  refused(trl{.sapo_temperature_neg = infinity}, "grpo_loss: sapo_temperature_neg is inf");
+  refused(trl{.vespo_k_pos = -1}, "grpo_loss: vespo_k_pos is -1");
+  refused(trl{.vespo_lambda_pos = -1}, "grpo_loss: vespo_lambda_pos is -1");
+  refused(trl{.vespo_k_neg = nan}, "grpo_loss: vespo_k_neg is nan");
+  refused(trl{.vespo_lambda_neg = nan}, "grpo_loss: vespo_lambda_neg is nan");
+  refused(trl{.max_completion_length = 0}, "grpo_loss: max_completion_length is 0");
+  refused(trl{.gradient_accumulation_steps = 0}, "grpo_loss: gradient_accumulation_steps is 0");
+  refused(trl{.steps_per_generation = 0}, "grpo_loss: steps_per_generation is 0");
+  refused(trl{.num_items_in_batch = 0}, "grpo_loss: num_items_in_batch is 0");
+  CHECK_THROWS_WITH(trl{.gradient_accumulation_steps = 0}.entropy_weights(b),
+                    "grpo_loss: gradient_accumulation_steps is 0");
+  CHECK_NOTHROW((trl{.epsilon_high = 0.1, .delta = 1}(b, std::span<double>(out))));
+  refused(trl_2026_10::rloo_loss{.gradient_accumulation_steps = -1}, "rloo_loss: gradient_accumulation_steps is -1");
+  refused(trl_2026_10::rloo_loss{.epsilon = nan}, "rloo_loss: epsilon is nan");
+  refused(trl_2026_10::gmpo_loss{.epsilon_high = -1}, "gmpo_loss: epsilon_high is -1");
+  refused(trl_2026_10::gmpo_loss{.beta = infinity}, "gmpo_loss: beta is inf");
+  refused(trl_2026_10::gmpo_loss{.top_entropy_quantile = 1.5}, "gmpo_loss: top_entropy_quantile is 1.5");
+  const std::vector<verdict> verdicts{{1, true}, {0, true}};
+  groups g;
+  g.offsets = {0, 2};
+  CHECK_THROWS_WITH(trl_2026_10::rloo_advantages{.beta = nan}(verdicts, g), "rloo_advantages: beta is nan");
+
+  using openrlhf = openrlhf_2026_09::policy_loss;
+  refused(openrlhf{.clip_eps_low = -1}, "policy_loss: clip_eps_low is -1");
+  refused(openrlhf{.clip_eps_high = nan}, "policy_loss: clip_eps_high is nan");
+  refused(openrlhf{.dual_clip = 1}, "policy_loss: dual_clip is 1");
+  refused(openrlhf{.is_correction_threshold = {2, 1}}, "policy_loss: is_correction_threshold is [2, 1]");
+  refused(openrlhf{.is_correction_threshold = {-1, 1}}, "policy_loss: is_correction_threshold is [-1, 1]");
+  refused(openrlhf{.aggregate = {.dp_size = 0}}, "aggregate_loss: dp_size is 0");
+  refused(openrlhf{.aggregate = {.batch_num_tokens = 0}}, "aggregate_loss: batch_num_tokens is 0");
+  refused(openrlhf{.aggregate = {.global_batch_size = nan}}, "aggregate_loss: global_batch_size is nan");
+  CHECK_THROWS_WITH((openrlhf_2026_09::kl_loss{.coefficient = nan}(b, {}, std::span<double>(out))),
+                    "kl_loss: coefficient is nan");
+  const std::vector<std::size_t> offsets{0, 2, 3};
+  const token_layout layout{offsets};
+  const auto advantages = [&](const openrlhf_2026_09::advantages& a, const std::string& message) {
+    CHECK_THROWS_WITH(a(verdicts, g, layout), message);
+  };
+  advantages({.gamma = 2}, "advantages: gamma is 2");
+  advantages({.lambd = -1}, "advantages: lambd is -1");
+  advantages({.init_kl_coef = nan}, "advantages: init_kl_coef is nan");
+
+  using nemo = nemo_rl_2026_08::clipped_pg_loss;
+  refused(nemo{.ratio_clip_min = -1}, "clipped_pg_loss: ratio_clip_min is -1");
+  refused(nemo{.ratio = nemo_rl_2026_08::ratio::cispo, .ratio_clip_min = 1.5}, "clipped_pg_loss: ratio_clip_min is 1.5");
+  refused(nemo{.ratio_clip_max = nan}, "clipped_pg_loss: ratio_clip_max is nan");
+  refused(nemo{.ratio_clip_c = 1}, "clipped_pg_loss: ratio_clip_c is 1");
+  refused(nemo{.reference_policy_kl_penalty = nan}, "clipped_pg_loss: reference_policy_kl_penalty is nan");
+  refused(nemo{.kl_input_clamp_value = 0}, "clipped_pg_loss: kl_input_clamp_value is 0");
+  refused(nemo{.kl_output_clamp_value = nan}, "clipped_pg_loss: kl_output_clamp_value is nan");
+  refused(nemo{.truncated_importance_sampling_ratio = 1, .truncated_importance_sampling_ratio_min = 2},
+          "clipped_pg_loss: truncated_importance_sampling_ratio is 1");
+  refused(nemo{.truncated_importance_sampling_ratio_min = -1},
+          "clipped_pg_loss: truncated_importance_sampling_ratio_min is -1");
+  refused(nemo{.global_valid_seqs = -1}, "clipped_pg_loss: global_valid_seqs is -1");
+  refused(nemo{.global_valid_toks = nan}, "clipped_pg_loss: global_valid_toks is nan");
+  const auto dpo_refused = [&](const nemo_rl_2026_08::dpo_loss& loss, const std::string& message) {
+    CHECK_THROWS_WITH(loss(b, std::vector<preference_pair>{{0, 1}}, std::span<double>(out)), message);
+  };
+  dpo_refused({.reference_policy_kl_penalty = 0}, "dpo_loss: reference_policy_kl_penalty is 0");
+  dpo_refused({.preference_loss_weight = nan}, "dpo_loss: preference_loss_weight is nan");
+  dpo_refused({.global_valid_seqs = -1}, "dpo_loss: global_valid_seqs is -1");
+  const auto gae_refused = [&](const nemo_rl_2026_08::gae& gae, const std::string& message) {
+    CHECK_THROWS_WITH(gae(std::vector<double>(3), std::vector<double>(3), layout), message);
+  };
+  gae_refused({.gae_gamma = 2}, "gae: gae_gamma is 2");
+  gae_refused({.gae_lambda = nan}, "gae: gae_lambda is nan");
+  gae_refused({.gae_lambda_value = -1}, "gae: gae_lambda_value is -1");
+  gae_refused({.gae_lambda_policy = 2}, "gae: gae_lambda_policy is 2");
+  gae_refused({.length_adaptive_alpha = -1}, "gae: length_adaptive_alpha is -1");
+
+  using verl = verl_2026_09::actor_loss;
+  using mode = verl_2026_09::loss_mode;
+  refused(verl{.clip_ratio_low = -1}, "actor_loss: clip_ratio_low is -1");
+  refused(verl{.loss_mode = mode::cispo, .clip_ratio_low = 1.5}, "actor_loss: clip_ratio_low is 1.5");
+  refused(verl{.clip_ratio_high = nan}, "actor_loss: clip_ratio_high is nan");
+  refused(verl{.clip_ratio_c = 1}, "actor_loss: clip_ratio_c is 1");
+  refused(verl{.loss_mode = mode::bypass_mode, .clip_ratio_c = 1}, "actor_loss: clip_ratio_c is 1");
+  refused(verl{.loss_mode = mode::dppo_tv, .clip_ratio_c = -1}, "actor_loss: clip_ratio_c is -1");
+  refused(verl{.loss_mode = mode::sapo, .tau_pos = 0}, "actor_loss: tau_pos is 0");
+  refused(verl{.loss_mode = mode::sapo, .tau_neg = infinity}, "actor_loss: tau_neg is inf");
+  refused(verl{.loss_mode = mode::clip_cov, .clip_cov_ratio = 0}, "actor_loss: clip_cov_ratio is 0");
+  refused(verl{.loss_mode = mode::kl_cov, .kl_cov_ratio = 2}, "actor_loss: kl_cov_ratio is 2");
+  refused(verl{.loss_mode = mode::kl_cov, .ppo_kl_coef = nan}, "actor_loss: ppo_kl_coef is nan");
+  refused(verl{.loss_mode = mode::dro}, "actor_loss: dro_beta is 0");
+  const auto norm = verl_2026_09::loss_agg_mode::seq_mean_token_sum_norm;
+  refused(verl{.aggregate = {.loss_agg_mode = norm}}, "agg_loss: loss_scale_factor is 0");
+  refused(verl{.aggregate = {.dp_size = -1}}, "agg_loss: dp_size is -1");
+  refused(verl{.aggregate = {.batch_num_tokens = 0}}, "agg_loss: batch_num_tokens is 0");
+  refused(verl{.aggregate = {.global_batch_size = 0}}, "agg_loss: global_batch_size is 0");
+  using correction = verl_2026_09::rollout_correction;
+  refused(verl{.rollout_correction = correction{.rollout_is_threshold = -1}},
+          "rollout_correction: rollout_is_threshold is -1");
+  refused(verl{.rollout_correction = correction{.rollout_is_lower = 3}}, "rollout_correction: rollout_is_lower is 3");
+  CHECK_THROWS_WITH(verl_2026_09::rollout_rs(rejection_over::token, sampler_divergence::k3, nan),
+                    "rollout_rs: threshold is nan");
+  CHECK_THROWS_WITH(verl_2026_09::rollout_rs_k1(rejection_over::token, -1, 2),
+                    "rollout_rs_k1: the threshold is [-1, 2]");
+}
+
+TEST_CASE("offsets are checked before room is made for as many tokens", "[objective][presets]") {
+  const std::vector<std::size_t> offsets{5, 4};
+  token_batch<double> b;
+  b.offsets = offsets;
+  std::vector<double> none;
+  const std::span<double> out(none);
+  const std::string wrong = ": offsets[1] = 4 is below offsets[0] = 5";
+  CHECK_THROWS_WITH(coefficients(policy_gradient{}, b), "coefficients" + wrong);
+  CHECK_THROWS_WITH(rejection{}.kept(b), "rejection" + wrong);
+  CHECK_THROWS_WITH(rejection{}(b, out), "rejection" + wrong);
+  CHECK_THROWS_WITH(token_covariances(b), "token_covariances" + wrong);
+  CHECK_THROWS_WITH(sequence_level<ppo_clip>{}(b, {}, out), "sequence_level" + wrong);
+  CHECK_THROWS_WITH(verl_2026_09::rollout_correction{}.weights(b), "rollout_correction" + wrong);
+  CHECK_THROWS_WITH(verl_2026_09::rollout_correction{}.kept(b), "rollout_correction" + wrong);
+  const openrlhf_2026_09::kl_loss unbiased{.unbiased_gradient = openrlhf_2026_09::unbiased_gradient::yes};
+  CHECK_THROWS_WITH(unbiased(b, {}, out), "kl_loss" + wrong);
 }

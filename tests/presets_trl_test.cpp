@@ -16,17 +16,12 @@ namespace trl = rlvr::trl_2026_10;
 namespace {
 
 trl::loss_type loss_type_of(const json& name) {
-  const std::vector<std::string> names{"grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"};
-  const auto at = std::find(names.begin(), names.end(), name.get<std::string>());
-  REQUIRE(at != names.end());
-  return static_cast<trl::loss_type>(at - names.begin());
+  return by_name<trl::loss_type>(name, {"grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"});
 }
 
 trl::vllm_importance_sampling_mode mode_of(const json& name) {
-  const std::vector<std::string> names{"token_truncate", "token_mask", "sequence_truncate", "sequence_mask"};
-  const auto at = std::find(names.begin(), names.end(), name.get<std::string>());
-  REQUIRE(at != names.end());
-  return static_cast<trl::vllm_importance_sampling_mode>(at - names.begin());
+  return by_name<trl::vllm_importance_sampling_mode>(
+      name, {"token_truncate", "token_mask", "sequence_truncate", "sequence_mask"});
 }
 
 trl::grpo_loss loss_of(const json& o) {
@@ -60,76 +55,64 @@ trl::grpo_loss loss_of(const json& o) {
 }  // namespace
 
 TEST_CASE("trl_2026_10: losses have TRL's gradients", "[presets][golden]") {
-  const json all = golden("trl");
-  std::size_t grpo = 0, gmpo = 0, rloo = 0, with_entropy = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    if (function.find("._compute_loss") == std::string::npos || function[0] == 'D') continue;
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    token_batch<double> b = data.view();
-    const json& o = c["options"];
-    INFO(function << " on " << c["batch"] << " with " << o);
-    if (function[0] == 'R') {
-      b.mask = {};
-      check_gradient(run(trl::rloo_loss{.epsilon = o["epsilon"], .epsilon_high = o["epsilon_high"].get<double>()}, b),
-                     c["outputs"]["gradient"]);
-      ++rloo;
-    } else if (function.rfind("GMPO", 0) == 0) {
-      check_gradient(run(trl::gmpo_loss{.epsilon = o["epsilon"],
-                                        .epsilon_high = o["epsilon_high"].get<double>(),
-                                        .beta = o["beta"],
-                                        .top_entropy_quantile = o["top_entropy_quantile"]},
-                         b),
-                     c["outputs"]["gradient"]);
-      ++gmpo;
-    } else {
-      trl::grpo_loss loss = loss_of(o);
-      // The cases with weights: exp(old - rollout) of the token or of the sequence, up to 1.05.
-      if (c["inputs"].contains("importance_sampling_ratio"))
-        loss.vllm = trl::vllm_correction(c["inputs"]["importance_sampling_ratio"].size() == data.size()
-                                             ? trl::vllm_importance_sampling_mode::sequence_truncate
-                                             : trl::vllm_importance_sampling_mode::token_truncate,
-                                         1.05);
-      check_gradient(run(loss, b), c["outputs"]["gradient"]);
-      // The denominator that TRL hands to every micro-batch is here the batch's own.
-      loss.num_items_in_batch = static_cast<double>(totals(b).active_tokens);
-      check_gradient(run(loss, b), c["outputs"]["gradient"]);
-      if (c["outputs"].contains("entropy_gradient") && o["entropy_coef"] != 0) {
-        const values weights = loss.entropy_weights(b);
-        const double threshold = loss.top_entropy_quantile < 1 ? entropy_threshold(b, loss.top_entropy_quantile) : 0;
-        values ours(b.tokens());
-        for (std::size_t i = 0; i < b.size(); ++i)
-          for (std::size_t t = b.begin(i); t < b.end(i); ++t)
-            if (b.active(t) && b.entropies[t] >= threshold) ours[t] = o["entropy_coef"].get<double>() * weights[i];
-        check_gradient(ours, c["outputs"]["entropy_gradient"]);
-        ++with_entropy;
-      }
-      ++grpo;
-    }
+  std::size_t with_entropy = 0;
+  for (const golden_case& c : cases("trl", "GRPOTrainer._compute_loss", 63)) {
+    INFO(c.name());
+    const token_batch<double> b = c.data.view();
+    const json& o = c.options;
+    trl::grpo_loss loss = loss_of(o);
+    // The cases with weights: exp(old - rollout) of the token or of the sequence, up to 1.05.
+    if (c.inputs.contains("importance_sampling_ratio"))
+      loss.vllm = trl::vllm_correction(c.inputs["importance_sampling_ratio"].size() == c.data.size()
+                                           ? trl::vllm_importance_sampling_mode::sequence_truncate
+                                           : trl::vllm_importance_sampling_mode::token_truncate,
+                                       1.05);
+    check_gradient(run(loss, b), c.outputs["gradient"]);
+    // The denominator that TRL hands to every micro-batch is here the batch's own.
+    loss.num_items_in_batch = static_cast<double>(totals(b).active_tokens);
+    check_gradient(run(loss, b), c.outputs["gradient"]);
+    if (!c.outputs.contains("entropy_gradient") || o["entropy_coef"] == 0) continue;
+    const values weights = loss.entropy_weights(b);
+    const double threshold = loss.top_entropy_quantile < 1 ? entropy_threshold(b, loss.top_entropy_quantile) : 0;
+    values ours(b.tokens());
+    for (std::size_t i = 0; i < b.size(); ++i)
+      for (std::size_t t = b.begin(i); t < b.end(i); ++t)
+        if (b.active(t) && b.entropies[t] >= threshold) ours[t] = o["entropy_coef"].get<double>() * weights[i];
+    check_gradient(ours, c.outputs["entropy_gradient"]);
+    ++with_entropy;
   }
-  CHECK(grpo == 63);
-  CHECK(gmpo == 4);
-  CHECK(rloo == 2);
   CHECK(with_entropy == 2);
+  for (const golden_case& c : cases("trl", "GMPOTrainer._compute_loss", 4)) {
+    INFO(c.name());
+    check_gradient(run(trl::gmpo_loss{.epsilon = c.options["epsilon"],
+                                      .epsilon_high = c.options["epsilon_high"].get<double>(),
+                                      .beta = c.options["beta"],
+                                      .top_entropy_quantile = c.options["top_entropy_quantile"]},
+                       c.data.view()),
+                   c.outputs["gradient"]);
+  }
+  for (const golden_case& c : cases("trl", "RLOOTrainer._compute_loss", 2)) {
+    INFO(c.name());
+    token_batch<double> b = c.data.view();
+    b.mask = {};
+    check_gradient(
+        run(trl::rloo_loss{.epsilon = c.options["epsilon"], .epsilon_high = c.options["epsilon_high"].get<double>()},
+            b),
+        c.outputs["gradient"]);
+  }
 }
 
 TEST_CASE("trl_2026_10: DPO and SFT have TRL's gradients", "[presets][golden]") {
-  const json all = golden("trl");
-  std::size_t checked = 0;
-  for (const json& c : all["cases"]) {
-    if (c["function"] != "DPOTrainer._compute_loss") continue;
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    const json& o = c["options"];
-    INFO(o);
-    token_batch<double> b = data.view();
+  for (const golden_case& c : cases("trl", "DPOTrainer._compute_loss", 5)) {
+    INFO(c.name());
+    const json& o = c.options;
+    token_batch<double> b = c.data.view();
     std::vector<std::uint8_t> mask;
-    for (const json& m : c["inputs"]["mask"]) mask.push_back(m.get<double>() != 0);
+    for (const json& m : c.inputs["mask"]) mask.push_back(m.get<double>() != 0);
     b.mask = mask;
-    const std::size_t n = data.size() / 2;
-    std::vector<preference_pair> pairs;
-    for (std::size_t i = 0; i < n; ++i) pairs.push_back({i, i + n});
+    const std::vector<preference_pair> pairs = halves(c.data);
     values ours(b.tokens());
-    const double beta = o["beta"], weight = 1 / static_cast<double>(n);
+    const double beta = o["beta"], weight = 1 / static_cast<double>(pairs.size());
     if (o["loss_type"] == "sigmoid")
       trl::dpo_sigmoid(beta)(b, pairs, weight, std::span<double>(ours));
     else if (o["loss_type"] == "sigmoid_norm")
@@ -138,28 +121,23 @@ TEST_CASE("trl_2026_10: DPO and SFT have TRL's gradients", "[presets][golden]") 
       trl::dpo_ipo(beta)(b, pairs, weight, std::span<double>(ours));
     else {
       REQUIRE(o["loss_type"] == "sft");  // the mean over the tokens of the chosen sequences
-      for (std::size_t t = b.begin(n); t < mask.size(); ++t) mask[t] = 0;
-      const values ones(data.size(), 1.0);
+      for (std::size_t t = b.begin(pairs.size()); t < mask.size(); ++t) mask[t] = 0;
+      const values ones(c.data.size(), 1.0);
       b.advantages = ones;
       ours = coefficients(policy_gradient{}, b, sequence_weights(b, token_mean));
     }
-    check_gradient(ours, c["outputs"]["gradient"]);
-    ++checked;
+    check_gradient(ours, c.outputs["gradient"]);
   }
-  CHECK(checked == 5);
 }
 
 TEST_CASE("trl_2026_10: advantages and importance weights are TRL's", "[presets][golden]") {
-  const json all = golden("trl");
-  std::size_t grpo = 0, rloo = 0, weighted = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    if (function.find("_generate_and_score_completions") == std::string::npos) continue;
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    const json& o = c["options"];
-    INFO(function << " on " << c["batch"] << " with " << o);
-    std::vector<std::vector<verdict>> functions(c["inputs"]["reward"][0].size());
-    for (const json& row : c["inputs"]["reward"])
+  std::size_t weighted = 0;
+  for (const golden_case& c : cases("trl", "._generate_and_score_completions", 39)) {
+    INFO(c.name());
+    const batch& data = c.data;
+    const json& o = c.options;
+    std::vector<std::vector<verdict>> functions(c.inputs["reward"][0].size());
+    for (const json& row : c.inputs["reward"])
       for (std::size_t k = 0; k < functions.size(); ++k) {
         const double r = number(row[k]);
         functions[k].push_back(std::isnan(r) ? verdict{0, false} : verdict{r, true});
@@ -173,7 +151,7 @@ TEST_CASE("trl_2026_10: advantages and importance weights are TRL's", "[presets]
       for (std::size_t i = 1; i <= data.size(); ++i) g.offsets.push_back(i);
     }
     values ours;
-    if (function[0] == 'R') {
+    if (c.function == "RLOOTrainer._generate_and_score_completions") {
       values kl(data.size());
       for (std::size_t i = 0; i < data.size(); ++i)
         for (std::size_t t = data.offsets[i]; t < data.offsets[i + 1]; ++t)
@@ -185,35 +163,30 @@ TEST_CASE("trl_2026_10: advantages and importance weights are TRL's", "[presets]
       if (!o["reward_clip_range"].is_null())
         estimator.reward_clip_range = {o["reward_clip_range"][0], o["reward_clip_range"][1]};
       ours = estimator(verdicts, g, kl);
-      ++rloo;
     } else if (o.value("multi_objective_aggregation", "") == "normalize_then_sum") {
       ours = trl::normalize_then_sum(reward_weights)(parts, g);
-      ++grpo;
     } else {
       const std::string scale = o.value("scale_rewards", "group");
       ours = trl::grpo_advantages(verdicts, g,
                                   scale == "group"   ? trl::scale_rewards::group
                                   : scale == "batch" ? trl::scale_rewards::batch
                                                      : trl::scale_rewards::none);
-      ++grpo;
     }
-    check_advantages(data, ours, numbers(c["outputs"]["advantage"]));
-    if (!c["outputs"].contains("importance_sampling_ratio")) continue;
+    check_advantages(data, ours, numbers(c.outputs["advantage"]));
+    if (!c.outputs.contains("importance_sampling_ratio")) continue;
     const json& low = o["vllm_importance_sampling_clip_min"];
     const importance_correction correct =
         trl::vllm_correction(mode_of(o["vllm_importance_sampling_mode"]), o["vllm_importance_sampling_clip_max"],
                              low.is_null() ? 0.0 : low.get<double>());
     values factors(data.offsets.back(), 1.0);
     correct(data.view(), std::span<double>(factors));
-    const values theirs = numbers(c["outputs"]["importance_sampling_ratio"]);
+    const values theirs = numbers(c.outputs["importance_sampling_ratio"]);
     for (std::size_t i = 0; i < data.size(); ++i)
       for (std::size_t t = data.offsets[i]; t < data.offsets[i + 1]; ++t)
         if (data.mask[t])
           CHECK(factors[t] == Approx(theirs.size() == data.size() ? theirs[i] : theirs[t]).epsilon(1e-11).margin(0));
     ++weighted;
   }
-  CHECK(grpo == 29);
-  CHECK(rloo == 10);
   CHECK(weighted == 16);
 }
 

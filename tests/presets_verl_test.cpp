@@ -21,11 +21,9 @@ std::vector<std::string> split(const std::string& text, char at) {
 }
 
 verl::agg_loss aggregation_of(const json& o, double width) {
-  const std::vector<std::string> names{"token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm",
-                                       "seq-mean-token-mean"};
-  const auto at = std::find(names.begin(), names.end(), o["loss_agg_mode"].get<std::string>());
-  REQUIRE(at != names.end());
-  verl::agg_loss out{.loss_agg_mode = static_cast<verl::loss_agg_mode>(at - names.begin()),
+  verl::agg_loss out{.loss_agg_mode = by_name<verl::loss_agg_mode>(o["loss_agg_mode"],
+                                                                   {"token-mean", "token-sum", "seq-mean-token-sum",
+                                                                    "seq-mean-token-sum-norm", "seq-mean-token-mean"}),
                      .loss_scale_factor = o.value("loss_scale_factor", width)};
   if (o.contains("dp_size")) {
     out.dp_size = o["dp_size"];
@@ -76,23 +74,21 @@ verl::rollout_correction correction_of(const json& o) {
   return out;
 }
 
-verl::actor_loss loss_of(const json& c, const std::string& name, double width) {
-  const std::vector<std::string> names{"vanilla",  "dppo_tv", "dppo_kl",  "gspo", "sapo",  "gpg",
-                                       "clip_cov", "kl_cov",  "geo_mean", "dro",  "cispo", "bypass_mode"};
-  const auto at = std::find(names.begin(), names.end(), name);
-  REQUIRE(at != names.end());
-  const json& o = c["options"];
-  verl::actor_loss loss{.loss_mode = static_cast<verl::loss_mode>(at - names.begin()),
-                        .clip_ratio_low = o["clip_ratio_low"],
-                        .clip_ratio_high = o["clip_ratio_high"],
-                        .clip_ratio_c = o["clip_ratio_c"],
-                        .tau_pos = o["tau_pos"],
-                        .tau_neg = o["tau_neg"],
-                        .kl_cov_ratio = o.value("kl_cov_ratio", 2e-4),
-                        .ppo_kl_coef = o.value("ppo_kl_coef", 0.1),
-                        .dro_beta = o.value("dro_beta", 0.0),
-                        .aggregate = aggregation_of(o, width)};
-  if (c["inputs"].contains("rollout_is_weights"))  // exp(old - rollout) up to 2
+verl::actor_loss loss_of(const golden_case& c, const std::string& name) {
+  const json& o = c.options;
+  verl::actor_loss loss{
+      .loss_mode = by_name<verl::loss_mode>(name, {"vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg", "clip_cov",
+                                                   "kl_cov", "geo_mean", "dro", "cispo", "bypass_mode"}),
+      .clip_ratio_low = o["clip_ratio_low"],
+      .clip_ratio_high = o["clip_ratio_high"],
+      .clip_ratio_c = o["clip_ratio_c"],
+      .tau_pos = o["tau_pos"],
+      .tau_neg = o["tau_neg"],
+      .kl_cov_ratio = o.value("kl_cov_ratio", 2e-4),
+      .ppo_kl_coef = o.value("ppo_kl_coef", 0.1),
+      .dro_beta = o.value("dro_beta", 0.0),
+      .aggregate = aggregation_of(o, c.data.padded_width)};
+  if (c.inputs.contains("rollout_is_weights"))  // exp(old - rollout) up to 2
     loss.rollout_correction = verl::rollout_correction{.rollout_is = verl::rollout_is::token};
   if (o.contains("rollout_correction")) {
     loss.rollout_correction = correction_of(o["rollout_correction"]);
@@ -102,8 +98,9 @@ verl::actor_loss loss_of(const json& c, const std::string& name, double width) {
 }
 
 /// clip_cov with verl's own permutation of the candidates in the place of a key.
-values clip_cov_as_drawn(const json& c, const token_batch<double>& b, const verl::actor_loss& loss) {
-  const json& o = c["options"];
+values clip_cov_as_drawn(const golden_case& c, const verl::actor_loss& loss) {
+  const json& o = c.options;
+  const token_batch<double> b = c.data.view();
   const ppo_clip clip{.low = loss.clip_ratio_low, .high = loss.clip_ratio_high, .log_ratio_limit = infinity};
   std::vector<branch> codes(b.tokens());
   values out(b.tokens());
@@ -112,7 +109,7 @@ values clip_cov_as_drawn(const json& c, const token_batch<double>& b, const verl
   std::vector<std::size_t> candidates;
   for (std::size_t t = 0; t < cov.size(); ++t)
     if (codes[t] == branch::active && cov[t] > o["clip_cov_lb"] && cov[t] < o["clip_cov_ub"]) candidates.push_back(t);
-  const json& order = c["inputs"]["permutation"];
+  const json& order = c.inputs["permutation"];
   REQUIRE(order.size() == candidates.size());
   const double wanted = o["clip_cov_ratio"].get<double>() * static_cast<double>(totals(b).active_tokens);
   const std::size_t count = std::min(std::max<std::size_t>(static_cast<std::size_t>(wanted), 1), order.size());
@@ -138,102 +135,72 @@ values clip_cov_as_drawn(const json& c, const token_batch<double>& b, const verl
 }  // namespace
 
 TEST_CASE("verl_2026_09: losses have verl's gradients", "[presets][golden]") {
-  const json all = golden("verl");
   const std::string policy = "compute_policy_loss_";
-  std::size_t policies = 0, aggregations = 0, kls = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    token_batch<double> b = data.view();
-    const json& o = c["options"];
-    INFO(function << " on " << c["batch"] << " with " << o);
-    if (function.rfind(policy, 0) == 0) {
-      const std::string name = function.substr(policy.size());
-      verl::actor_loss loss = loss_of(c, name, data.padded_width);
-      const values ours = name == "clip_cov" ? clip_cov_as_drawn(c, b, loss) : run(loss, b);
-      // verl's mean weight over a sequence of one token divides by 1 + 1e-8.
-      const bool normalized = loss.rollout_correction && loss.rollout_correction->rollout_is_batch_normalize ==
-                                                             verl::rollout_is_batch_normalize::yes;
-      check_gradient(ours, c["outputs"]["gradient"], normalized ? 2e-8 : 3e-9);
-      if (name == "vanilla") {  // the KL in the loss has the policy's weights
-        loss.use_kl_loss = verl::use_kl_loss::yes;
-        values sum = ours;
-        verl::kl_loss()(b, sequence_weights(b, loss.aggregate.how()), std::span<double>(sum));
-        check_equal(run(loss, b), sum, 0, 0);
-      }
-      ++policies;
-    }
-    if (function == "agg_loss") {
-      const values a(data.size(), -1.0);  // the loss is log pi
-      b.advantages = a;
-      check_gradient(
-          coefficients(policy_gradient{}, b, sequence_weights(b, aggregation_of(o, data.padded_width).how())),
-          c["outputs"]["gradient"]);
-      ++aggregations;
-    }
-    if (function == "kl_penalty") {
-      std::string kind = o["kl_penalty"];
-      const auto plus = kind.back() == '+' ? verl::straight_through::yes : verl::straight_through::no;
-      if (kind.back() == '+') kind.pop_back();
-      const verl::kl_loss_type type = kind == "kl" || kind == "k1"    ? verl::kl_loss_type::k1
-                                      : kind == "abs"                 ? verl::kl_loss_type::abs
-                                      : kind == "mse" || kind == "k2" ? verl::kl_loss_type::k2
-                                                                      : verl::kl_loss_type::low_var_kl;
-      const kl_penalty penalty = verl::kl_loss(type, 1, plus);
-      values ours(b.tokens());
-      penalty(b, {}, std::span<double>(ours));
-      check_gradient(ours, c["outputs"]["gradient"]);
-      // The value, as the KL in the reward has it.
-      b.old_log_probs = b.log_probs;
-      values value(b.tokens());
-      penalty.add_to_rewards(b, std::span<double>(value));
-      const values theirs = numbers(c["outputs"]["value"]);
-      for (std::size_t t = 0; t < value.size(); ++t)
-        if (b.active(t)) CHECK(-value[t] == Approx(theirs[t]).epsilon(1e-10).margin(1e-15));
-      ++kls;
-    }
+  for (const golden_case& c : cases("verl", policy, 61)) {
+    INFO(c.name());
+    const token_batch<double> b = c.data.view();
+    const std::string name = c.function.substr(policy.size());
+    verl::actor_loss loss = loss_of(c, name);
+    const values ours = name == "clip_cov" ? clip_cov_as_drawn(c, loss) : run(loss, b);
+    // verl's mean weight over a sequence of one token divides by 1 + 1e-8.
+    const bool normalized = loss.rollout_correction && loss.rollout_correction->rollout_is_batch_normalize ==
+                                                           verl::rollout_is_batch_normalize::yes;
+    check_gradient(ours, c.outputs["gradient"], normalized ? 2e-8 : 3e-9);
+    if (name != "vanilla") continue;
+    // The KL in the loss has the policy's weights.
+    loss.use_kl_loss = verl::use_kl_loss::yes;
+    values sum = ours;
+    verl::kl_loss()(b, sequence_weights(b, loss.aggregate.how()), std::span<double>(sum));
+    check_equal(run(loss, b), sum, 0, 0);
   }
-  CHECK(policies == 61);
-  CHECK(aggregations == 20);
-  CHECK(kls == 22);
+  for (const golden_case& c : cases("verl", "agg_loss", 20)) {
+    INFO(c.name());
+    const values a(c.data.size(), -1.0);  // the loss is log pi
+    token_batch<double> b = c.data.view();
+    b.advantages = a;
+    const aggregation how = aggregation_of(c.options, c.data.padded_width).how();
+    check_gradient(coefficients(policy_gradient{}, b, sequence_weights(b, how)), c.outputs["gradient"]);
+  }
+}
+
+TEST_CASE("verl_2026_09: the KL is verl's", "[presets][golden]") {
+  for (const golden_case& c : cases("verl", "kl_penalty", 22)) {
+    INFO(c.name());
+    std::string kind = c.options["kl_penalty"];
+    const auto plus = kind.back() == '+' ? verl::straight_through::yes : verl::straight_through::no;
+    if (kind.back() == '+') kind.pop_back();
+    const verl::kl_loss_type type = kind == "kl" || kind == "k1"    ? verl::kl_loss_type::k1
+                                    : kind == "abs"                 ? verl::kl_loss_type::abs
+                                    : kind == "mse" || kind == "k2" ? verl::kl_loss_type::k2
+                                                                    : verl::kl_loss_type::low_var_kl;
+    const kl_penalty penalty = verl::kl_loss(type, 1, plus);
+    check_kl(penalty, penalty, c);
+  }
 }
 
 TEST_CASE("verl_2026_09: rollout weights and rejections are verl's", "[presets][golden]") {
-  const json all = golden("verl");
-  std::size_t weights = 0, masks = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    const batch data(all["batches"][c["batch"].get<std::string>()]);
-    INFO(function << " on " << c["batch"] << " with " << c["options"]);
-    if (function == "compute_rollout_correction_weights") {
-      // verl's mean over a sequence of one token divides by 1 + 1e-8.
-      check_equal(correction_of(c["options"]).weights(data.view()), numbers(c["outputs"]["weight"]),
-                  c["options"]["rollout_is_batch_normalize"].get<bool>() ? 2e-8 : 1e-11, 1e-15);
-      ++weights;
-    }
-    if (function == "compute_rollout_rejection_mask") {
-      const std::vector<std::uint8_t> ours = correction_of(c["options"]).kept(data.view());
-      check_equal(values(ours.begin(), ours.end()), numbers(c["outputs"]["mask"]), 0, 0);
-      ++masks;
-    }
+  for (const golden_case& c : cases("verl", "compute_rollout_correction_weights", 36)) {
+    INFO(c.name());
+    // verl's mean over a sequence of one token divides by 1 + 1e-8.
+    check_equal(correction_of(c.options).weights(c.data.view()), numbers(c.outputs["weight"]),
+                c.options["rollout_is_batch_normalize"].get<bool>() ? 2e-8 : 1e-11, 1e-15);
   }
-  CHECK(weights == 36);
-  CHECK(masks == 26);
+  for (const golden_case& c : cases("verl", "compute_rollout_rejection_mask", 26)) {
+    INFO(c.name());
+    const std::vector<std::uint8_t> ours = correction_of(c.options).kept(c.data.view());
+    check_equal(values(ours.begin(), ours.end()), numbers(c.outputs["mask"]), 0, 0);
+  }
 }
 
 TEST_CASE("verl_2026_09: advantages are verl's", "[presets][golden]") {
-  const json all = golden("verl");
-  std::size_t checked = 0;
-  for (const json& c : all["cases"]) {
-    const std::string function = c["function"];
-    if (function.find("_advantage") == std::string::npos) continue;
-    batch data(all["batches"][c["batch"].get<std::string>()]);
-    const json &o = c["options"], &in = c["inputs"];
-    INFO(function << " on " << c["batch"] << " with " << o);
+  for (const golden_case& c : cases("verl", "_advantage", 44)) {
+    INFO(c.name());
+    batch data = c.data;
+    const json &o = c.options, &in = c.inputs;
     if (in.contains("mask"))
       for (std::size_t t = 0; t < data.mask.size(); ++t) data.mask[t] = in["mask"][t] != 0;
-    const std::string name = function.substr(
-        8, function.find(function.find("_outcome") == std::string::npos ? "_advantage" : "_outcome") - 8);
+    const std::string name = c.function.substr(
+        8, c.function.find(c.function.find("_outcome") == std::string::npos ? "_advantage" : "_outcome") - 8);
     const std::vector<verdict> verdicts = data.verdicts();
     const std::vector<std::size_t> counts = data.token_counts();
     const token_layout layout{data.offsets, data.mask};
@@ -273,12 +240,10 @@ TEST_CASE("verl_2026_09: advantages are verl's", "[presets][golden]") {
     }
     REQUIRE(!ours.empty());
     // The near tie of "even" divides roundings of 1e-17 by 1e-6; the tail that handle_zero_tail leaves is 0 here.
-    check_advantages(data, ours, numbers(c["outputs"]["advantage"]), 1e-9,
+    check_advantages(data, ours, numbers(c.outputs["advantage"]), 1e-9,
                      o.value("handle_zero_tail", true) ? 1e-9 : 1e-8);
-    if (!returns.empty()) check_advantages(data, returns, numbers(c["outputs"]["returns"]), 1e-9, 1e-9);
-    ++checked;
+    if (!returns.empty()) check_advantages(data, returns, numbers(c.outputs["returns"]), 1e-9, 1e-9);
   }
-  CHECK(checked == 44);
 }
 
 TEST_CASE("verl_2026_09: defaults are verl's", "[presets][golden]") {

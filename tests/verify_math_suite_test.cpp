@@ -250,6 +250,12 @@ TEST_CASE("math_answer: where each source looks", "[verify][math]") {
   CHECK(math_answer("it is 5", anywhere) == "5");
   CHECK(math_answer("it is 5", whole) == "it is 5");
   CHECK(math_answer("\\boxed{6} the answer is 5", whole) == "6");
+  CHECK(math_answer("so $1+2=3$", anywhere) == "3");
+  CHECK(math_answer("so $2\\$ = \\frac{5}{2}$", anywhere) == "\\frac{5}{2}");
+  CHECK(math_answer("so $1=3$", anywhere) == math_answer("so 1=3", anywhere));
+  CHECK(math_answer("so $x=3$", anywhere) == "x=3");
+  CHECK(math_answer("so $1=3$", anchored) == "1=3");
+  CHECK(math_answer("1=3", anywhere) == "1=3");
   CHECK(math_answer("Evelyn", anywhere) == "Evelyn");
   CHECK(!math_answer("no\nanswer", anywhere).has_value());
   CHECK(math_answer("", anywhere) == "");

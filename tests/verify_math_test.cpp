@@ -179,6 +179,12 @@ TEST_CASE("math_equal: expressions", "[verify][math]") {
                               {"2x+y=1", "4x+2y=2"},
                               {"2x+y=1", "y=1-2x"},
                               {"1 + 2 = 3", "3"},
+                              {"\\log_2 8 = 6/2 = 3", "3"},
+                              {"\\alpha=3", "3"},
+                              {"1=y=x=3", "3"},
+                              {"e=\\frac12", "0.5"},
+                              {"\\tan A=\\frac34", "0.75"},
+                              {"x<\\infty", "(-\\infty,\\infty)"},
                               {"\\alpha^2", "\\alpha\\cdot\\alpha"}});
   all_are(comparison::different, {{"x^2-1", "(x-1)^2"},
                                   {"x", "y"},
@@ -187,11 +193,19 @@ TEST_CASE("math_equal: expressions", "[verify][math]") {
                                   {"2x+y=1", "2x+y=2"},
                                   {"x=5", "x=6"},
                                   {"a_1", "a_2"},
-                                  {"e", "2.7"}});
+                                  {"e", "2.7"},
+                                  {"1=3", "3"},
+                                  {"1=3", "1"},
+                                  {"3=1+1=3", "3"},
+                                  {"\\log_2 8 = 5", "5"},
+                                  {"\\infty=5", "5"}});
   all_are(comparison::undecided, {{"\\int_0^1 x dx", "\\frac12"},
                                   {"\\sum_{k=1}^n k", "\\frac{n(n+1)}{2}"},
                                   {"((", "5"},
                                   {"x+", "x"},
+                                  {"3=x", "x"},
+                                  {"2x=4", "4"},
+                                  {"4=2x=4", "4"},
                                   {"\\frac{1}", "1"},
                                   {"10^{10^{10}}", "10^{10^{11}}"}});
 }

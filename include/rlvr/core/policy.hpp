@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -52,7 +53,7 @@ concept scorer = requires(P& p, const ragged<token>& prompts, const rollouts& r,
 ///
 ///  - `p.space()`: the vector space of the parameters and their gradients.
 ///  - `p.parameters()`: the current parameters theta; the reference stays valid while p lives.
-///  - `p.assign(theta)`: parameters <- theta. Cannot fail for a vector of the right space.
+///  - `p.assign(theta)`: parameters <- theta. For a vector of the right space it fails only when the device does.
 ///  - `p.assign(theta, alpha, direction)`: parameters <- theta + alpha direction, in one pass where the backend
 ///    can; neither argument is p.parameters() itself.
 template <class P>
@@ -92,7 +93,9 @@ concept differentiable =
 template <class P>
 concept policy = sampler<P> && scorer<P> && differentiable<P>;
 
-/// Remembers a policy's parameters and puts them back, bit for bit, when it goes out of scope, unless kept.
+/// Remembers a policy's parameters and puts them back, bit for bit, when it goes out of scope, unless kept. Where that
+/// fails, it throws what `assign` threw; while another exception is on its way (a device that is lost), that one goes on
+/// and the parameters stay as they are.
 template <parameterised P>
 class scoped_parameters {
  public:
@@ -101,8 +104,13 @@ class scoped_parameters {
   }
   scoped_parameters(const scoped_parameters&) = delete;
   scoped_parameters& operator=(const scoped_parameters&) = delete;
-  ~scoped_parameters() {
-    if (!kept_) policy_.assign(origin_);
+  ~scoped_parameters() noexcept(false) {
+    if (kept_) return;
+    try {
+      policy_.assign(origin_);
+    } catch (...) {
+      if (std::uncaught_exceptions() == exceptions_) throw;
+    }
   }
 
   /// The parameters to return to.
@@ -120,6 +128,7 @@ class scoped_parameters {
  private:
   P& policy_;
   parameters_t<P> origin_;
+  int exceptions_ = std::uncaught_exceptions();
   bool kept_ = false;
 };
 

@@ -11,7 +11,8 @@
 namespace rlvr {
 
 /// The share of groups whose scored rewards differ: the others have zero advantages and contribute nothing to a
-/// gradient with a group baseline. 0 when there are no groups. O(B).
+/// gradient with a group baseline. 0 when there are no groups. Throws std::invalid_argument when groups do not cover
+/// the verdicts or a scored reward is not finite. O(B).
 inline double informative_share(std::span<const verdict> verdicts, const groups& g) {
   require(g.total() == verdicts.size(), "informative_share: groups of ", g.total(), " rollouts for ",
           verdicts.size(), " verdicts");
@@ -19,8 +20,10 @@ inline double informative_share(std::span<const verdict> verdicts, const groups&
   for (std::size_t group = 0; group < g.size(); ++group) {
     bool differ = false;
     const verdict* known = nullptr;
-    for (const verdict& v : verdicts.subspan(g.begin(group), g.size(group))) {
+    for (std::size_t i = g.begin(group); i < g.end(group); ++i) {
+      const verdict& v = verdicts[i];
       if (!v.scored) continue;
+      require(is_finite(v.reward), "informative_share: reward ", i, " is ", v.reward);
       differ = differ || (known && known->reward != v.reward);
       known = &v;
     }

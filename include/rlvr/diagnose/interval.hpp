@@ -67,6 +67,44 @@ inline interval mean_interval(std::span<const double> per_prompt, double confide
   return {m.mean, m.mean - half, m.mean + half};
 }
 
+/// Whether all values but NaN lie in [0, 1]. O(n).
+inline bool are_accuracies(std::span<const double> per_prompt) {
+  for (double value : per_prompt)
+    if (value < 0 || value > 1) return false;
+  return true;
+}
+
+/// The interval of a mean of accuracies, values in [0, 1]: inside [0, 1], and never of width 0. Wilson's,
+///
+///     all p with (p - mean)^2 <= t^2 p (1 - p) / n_eff,   n_eff = n mean (1 - mean) / s^2,
+///
+/// over the n per-prompt values, s and t as in mean_interval: n_eff independent rollouts have the standard error
+/// s / sqrt(n) that the prompts show. mean +- t s / sqrt(n) reaches below 0 where few prompts are right and has no
+/// width where none is. Equal values show nothing of how the rollouts of a prompt depend on each other: n_eff is
+/// then n, each prompt as good as one rollout.
+///
+/// NaN is left out as in mean_interval. One value has the interval [0, 1], without any all three are NaN. Throws
+/// std::invalid_argument for values outside [0, 1] or a confidence outside (0, 1). O(n).
+/// Source: Wilson 1927; with an effective sample size: Franco, Little, Louis and Slud 2019, Journal of Survey
+/// Statistics and Methodology 7.
+inline interval accuracy_interval(std::span<const double> per_prompt, double confidence = 0.95) {
+  require(confidence > 0 && confidence < 1, "accuracy_interval: confidence is ", confidence);
+  moments m;
+  for (std::size_t i = 0; i < per_prompt.size(); ++i) {
+    require(!(per_prompt[i] < 0) && !(per_prompt[i] > 1), "accuracy_interval: value ", i, " is ", per_prompt[i]);
+    if (!std::isnan(per_prompt[i])) m.add(per_prompt[i]);
+  }
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  if (m.count == 0) return {nan, nan, nan};
+  if (m.count == 1) return {m.mean, 0, 1};
+  const double n = static_cast<double>(m.count), s = m.deviation(), spread = m.mean * (1 - m.mean);
+  const double t = student_t_quantile(m.count - 1, confidence);
+  const double w = t * t / (s > 0 ? n * spread / (s * s) : n);
+  // The roots of (1 + w) p^2 - (2 mean + w) p + mean^2, without the difference that cancels.
+  const double half = w / 2 + std::sqrt(w * (w / 4 + spread));
+  return {m.mean, m.mean * m.mean / (m.mean + half), 1 - (1 - m.mean) * (1 - m.mean) / (1 - m.mean + half)};
+}
+
 /// The interval of the mean of after[i] - before[i], prompt by prompt. Far narrower than the difference of
 /// two intervals when both used the same prompts, and narrower still with common random numbers. A prompt
 /// that is NaN on either side is left out. Throws std::invalid_argument when sizes differ, and as

@@ -5,10 +5,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <rlvr/verify/boxed.hpp>
 #include <rlvr/verify/characters.hpp>
 #include <rlvr/verify/math_equal.hpp>
+#include <rlvr/verify/math_expression.hpp>
+#include <rlvr/verify/math_relation.hpp>
+#include <rlvr/verify/math_text.hpp>
 
 namespace rlvr {
 
@@ -16,8 +20,8 @@ namespace rlvr {
 enum class math_source {
   boxed,     ///< in the last \boxed{} only, together with the boxes closely before it: a list
   anchored,  ///< there; else behind the last "answer is" or "answer:", else in the last $...$
-  anywhere,  ///< there; else the whole text if it is one line of mathematics; else its last formula or
-             ///< number; else the whole text if it is one line
+  anywhere,  ///< there; else the whole text if it is one line of mathematics; else its last formula (of an
+             ///< equation between numbers the last side) or number; else the whole text if it is one line
   whole      ///< in the last \boxed{}; without one, the whole completion is the answer
 };
 
@@ -145,6 +149,17 @@ constexpr std::optional<std::string_view> last_formula_or_number(std::string_vie
   return !formula || (number && number->at > formula->at + formula->text.size()) ? number->text : formula->text;
 }
 
+/// Of an equation between numbers, true or false, the last side: it is the last number of a text that it ends.
+inline std::string last_side(std::string_view formula) {
+  const std::string text = math_normalized(formula);
+  const std::vector<std::string_view> sides = cut(text, "=");
+  for (std::string_view side : sides) {
+    const std::optional<math_expression> f = parsed(side);
+    if (!f || f->has(operation::variable)) return std::string(formula);
+  }
+  return std::string(sides.back());
+}
+
 /// The sentence behind the last "answer is" or "answer:", without its final stop.
 inline std::optional<std::string_view> behind_answer_phrase(std::string_view text) {
   constexpr std::string_view word = "answer";
@@ -197,7 +212,7 @@ inline std::optional<std::string> math_answer(std::string_view completion, math_
     const std::string_view line = detail::trimmed(completion);
     const bool short_line = line.size() <= 200 && line.find('\n') == std::string_view::npos;
     if (short_line && !detail::is_words(line) && detail::word_count(line) == 0) return std::string(line);
-    if (const auto last = detail::last_formula_or_number(completion)) return std::string(*last);
+    if (const auto last = detail::last_formula_or_number(completion)) return detail::last_side(*last);
     return short_line ? std::optional<std::string>(line) : std::nullopt;
   }
   const auto formula = detail::last_formula(completion);

@@ -241,9 +241,9 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
       return compare_in_order(elements_a, elements_b, depth - 1);
     }
     // A bare list may hold x = 1, x = 2, and a set one element; a \\pm b are two.
-    const auto members = [](std::string_view text, const std::vector<std::string_view>& elements, bool set) {
+    const auto members = [](std::string_view text, const std::vector<std::string_view>& parts, bool set) {
       std::vector<std::string> out;
-      for (std::string_view element : elements.size() > 1 || set ? elements : std::vector<std::string_view>{text}) {
+      for (std::string_view element : parts.size() > 1 || set ? parts : std::vector<std::string_view>{text}) {
         if (element.find("\\pm") == std::string_view::npos) {
           if (!trimmed(element).empty()) out.emplace_back(element);
           continue;
@@ -279,13 +279,18 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
       if (relation_a && relation_b) return compare_relations(*relation_a, *relation_b);
       return comparison::undecided;
     }
-    // x = 3 and 1 + 2 = 3 give 3, but x + y = 3 is an equation.
+    // x = 3 gives 3 and so do x = 1 + 2 = 3 and 1 + 2 = 3, but 1 = 3 is false and x + y = 3 an equation.
     const auto& sides = sides_a.size() > 1 ? sides_a : sides_b;
-    const auto has_variables = [](std::string_view side) {
-      const std::optional<math_expression> f = parsed(side);
-      return !f || f->has(operation::variable);
-    };
-    if (!is_name(sides[0]) && (has_variables(sides[0]) || has_variables(sides.back()))) return comparison::undecided;
+    if (!is_name(sides[0]) && !is_name(sides[sides.size() - 2])) {
+      std::vector<math_expression> values;
+      for (std::string_view side : sides) {
+        std::optional<math_expression> f = parsed(side);
+        if (!f || f->has(operation::variable)) return comparison::undecided;
+        values.push_back(*std::move(f));
+      }
+      for (const math_expression& value : values)
+        if (const comparison one = compare(value, values.back()); one != comparison::equal) return one;
+    }
     return sides_a.size() > 1 ? compare_answers(sides.back(), b, depth - 1)
                               : compare_answers(a, sides.back(), depth - 1);
   }
@@ -303,7 +308,8 @@ inline comparison compare_answers(std::string_view a, std::string_view b, int de
 /// tuples and intervals (with their brackets), sets and lists (as sets: neither order nor repetition counts),
 /// unions, matrices, ratios, a \pm b. Words are compared without letter case and punctuation. Inequalities around one
 /// name or its absolute value are intervals, others are compared as equations are. Decimal commas count as points
-/// where the other side is one number; what stands behind \approx does not count. Units, degrees, dollar signs,
+/// where the other side is one number; what stands behind \approx does not count. An equation between numbers is its
+/// value where it is true, and differs from every number where it is false. Units, degrees, dollar signs,
 /// thousands commas, the base of a number and the name in "x = 3" are optional. 0.3333333 is 1/3 to six digits; 50% is
 /// 50 and 1/2. Sums and products whose bounds are integers are written out.
 ///

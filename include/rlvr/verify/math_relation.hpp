@@ -18,7 +18,8 @@ inline std::optional<math_expression> parsed(std::string_view text) {
   return math_parser(text).parse();
 }
 
-/// Whether a text is a variable, or a function of variables, as on the left of x = 3 and f(x) = 3.
+/// Whether a text is a variable, or a function of variables, as on the left of x = 3 and f(x) = 3; e and i are such
+/// letters there, other numbers are not.
 inline bool is_name(std::string_view text) {
   text = trimmed(text);
   if (text.empty() || text.size() > 12 || (!is_letter(text[0]) && text[0] != '\\')) return false;
@@ -27,7 +28,9 @@ inline bool is_name(std::string_view text) {
     if (!is_letter(c) && c != '_' && c != '{' && c != '}' && c != '(' && c != ')' && !is_digit(c) && c != ',' &&
         c != ' ')
       letters = false;
-  return letters && text.substr(0, 5) != "\\frac" && text.substr(0, 5) != "\\sqrt" && text != "\\pi";
+  if (!letters || text.substr(0, 5) == "\\frac" || text.substr(0, 5) == "\\sqrt") return false;
+  const std::optional<math_expression> f = parsed(text);
+  return text.size() == 1 || !f || f->has(operation::variable);
 }
 
 /// Whether a text names a quantity, or several, whose value an equation gives: (p,q), AB, |AB|, A:B, V_{1}:V_{2},

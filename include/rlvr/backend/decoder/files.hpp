@@ -1,5 +1,5 @@
 #pragma once
-/// Files and folders that are there whole or not at all: written aside, then renamed.
+/// Files and folders that are there whole or not at all, also after a crash: written aside, synced, then renamed.
 
 #include <cerrno>
 #include <concepts>
@@ -12,6 +12,11 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#if __has_include(<unistd.h>)
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 
 #include <rlvr/backend/decoder/errors.hpp>
 #include <rlvr/core/error.hpp>
@@ -34,6 +39,42 @@ struct file_sink {
     if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), file) != bytes.size()) fail_io("write", path, errno);
   }
 };
+
+/// Puts what was written to a file onto the disk. Throws file_error naming the path that the file will have.
+inline void sync(std::FILE* file, const std::filesystem::path& path) {
+  bool done = std::fflush(file) == 0;
+#if _POSIX_FSYNC > 0
+  done = done && ::fsync(::fileno(file)) == 0;
+#endif
+  if (!done) fail_io("write", path, errno);
+}
+
+/// Puts the names in the folder of `path` onto the disk, where the system can. Returns 0, or an errno.
+inline int sync_folder_of([[maybe_unused]] const std::filesystem::path& path) {
+#if _POSIX_FSYNC > 0
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  const int file = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return errno == EACCES ? 0 : errno;  // a folder that may be written, but not read
+  const int error = ::fsync(file) == 0 ? 0 : errno;
+  ::close(file);
+  return error == EINVAL ? 0 : error;  // a file system that cannot sync folders
+#else
+  return 0;
+#endif
+}
+
+/// The file that a name stands for, behind all links, there or not. Throws file_error naming a link that leads nowhere.
+inline std::filesystem::path behind_links(std::filesystem::path path) {
+  constexpr int most = 40;
+  std::error_code error;
+  for (int i = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(path, error)); ++i) {
+    if (i == most) fail_io("write", path, ELOOP);
+    const std::filesystem::path next = std::filesystem::read_symlink(path, error);
+    if (error) fail_io("write", path, error.value());
+    path = path.parent_path() / next;
+  }
+  return path;
+}
 
 /// A sibling of `path` that `create` could create.
 /// create returns 0, or an errno; EEXIST asks for another name.
@@ -64,34 +105,38 @@ inline std::string read_file(const std::filesystem::path& path) {
   return out;
 }
 
-/// Replaces or creates a file: written beside it under another name, then renamed, so that nobody ever sees
-/// half of it. fill(put) calls put(std::string_view) with one piece of the file after the other.
+/// Replaces or creates a file: written beside it under another name, synced, then renamed, so that nobody ever sees
+/// half of it, not even after a crash. A link stays, and the file behind it is replaced. fill(put) calls
+/// put(std::string_view) with one piece of the file after the other.
 /// Throws file_error naming the path when that fails, input_error when it is a device or a pipe, and whatever fill
-/// throws; what was there is then still there.
+/// throws; what was there is then still there, unless all that failed was to sync the folder with its new name.
 template <class Fill>
   requires std::invocable<Fill&, detail::file_sink&>
 void write_file(const std::filesystem::path& path, Fill fill) {
+  const std::filesystem::path target = detail::behind_links(path);
   std::error_code unknown;
-  const std::filesystem::file_type type = std::filesystem::status(path, unknown).type();
+  const std::filesystem::file_type type = std::filesystem::status(target, unknown).type();
   if (type == std::filesystem::file_type::character || type == std::filesystem::file_type::block ||
       type == std::filesystem::file_type::fifo || type == std::filesystem::file_type::socket)
-    throw input_error(path.string() + " is a device or a pipe, which a file cannot replace");
+    throw input_error(target.string() + " is a device or a pipe, which a file cannot replace");
   detail::file_handle file(nullptr, &std::fclose);
-  const std::filesystem::path aside = detail::create_sibling(path, [&](const std::filesystem::path& name) {
+  const std::filesystem::path aside = detail::create_sibling(target, [&](const std::filesystem::path& name) {
     file.reset(std::fopen(name.c_str(), "wbx"));
     return file ? 0 : errno;
   });
   std::error_code renamed, ignored;
   try {
-    detail::file_sink put{file.get(), path};
+    detail::file_sink put{file.get(), target};
     fill(put);
-    if (std::fclose(file.release()) != 0) detail::fail_io("write", path, errno);  // buffered bytes may fail only here
-    std::filesystem::rename(aside, path, renamed);
-    if (renamed) detail::fail_io("write", path, renamed.value());
+    detail::sync(file.get(), target);
+    if (std::fclose(file.release()) != 0) detail::fail_io("write", target, errno);
+    std::filesystem::rename(aside, target, renamed);
+    if (renamed) detail::fail_io("write", target, renamed.value());
   } catch (...) {
     std::filesystem::remove(aside, ignored);
     throw;
   }
+  if (const int error = detail::sync_folder_of(target)) detail::fail_io("write", target, error);
 }
 
 /// The same for a file that is in memory.
@@ -130,7 +175,8 @@ class staged_folder {
   const std::filesystem::path& path() const { return aside_; }
 
   /// Renames the folder into place, replacing an older one; path() is then empty.
-  /// Throws as the constructor does; the older folder is then still there.
+  /// Throws as the constructor does; the older folder is then still there. A crash between the renames leaves the older
+  /// and the new one whole, under names beside the target's.
   void commit() {
     require(!aside_.empty(), "staged_folder::commit: called twice");
     check_replaceable();
@@ -142,6 +188,10 @@ class staged_folder {
     }
     if (!error) {
       std::filesystem::rename(aside_, target_, error);
+      if (const int unsynced = error ? 0 : detail::sync_folder_of(target_)) {
+        std::filesystem::rename(target_, aside_, ignored);
+        error.assign(unsynced, std::generic_category());
+      }
       if (error && !old.empty()) std::filesystem::rename(old, target_, ignored);
     }
     if (error) {
