@@ -83,17 +83,14 @@ void observe(benchmark::State& state, S s) {
 }
 
 std::size_t pool(const benchmark::State& state) { return static_cast<std::size_t>(state.range(0)); }
-using gain = gain_of_rate<rate_advantage>;
 
 void select_dopr(benchmark::State& state) { select(state, make_dopr_selector(moving_reward_tracker(pool(state))), 20); }
 void select_dopr_fading(benchmark::State& state) {
   select(state, make_dopr_selector(moving_reward_tracker(pool(state)), {}, 0.999), 20);
 }
-void select_ucb1(benchmark::State& state) { select(state, ucb1_selector<>(gain_tracker<gain>(pool(state))), 16); }
-void select_kl_ucb(benchmark::State& state) { select(state, kl_ucb_selector<>(gain_tracker<gain>(pool(state))), 16); }
-void select_discounted_ucb(benchmark::State& state) {
-  select(state, discounted_ucb_selector<>(gain_tracker<gain>(pool(state), 0.999)), 16);
-}
+void select_ucb1(benchmark::State& state) { select(state, make_ucb1(pool(state)), 16); }
+void select_kl_ucb(benchmark::State& state) { select(state, make_kl_ucb(pool(state)), 16); }
+void select_discounted_ucb(benchmark::State& state) { select(state, make_discounted_ucb(pool(state), 0.999), 16); }
 void select_vade(benchmark::State& state) { select(state, make_vade(pool(state)), 12); }
 void select_spo(benchmark::State& state) { select(state, make_spo(pool(state)), 12); }
 void select_mmr1(benchmark::State& state) { select(state, make_mmr1(pool(state)), 4); }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the comparison of prompt selectors and runs it. Arguments are passed to it (--help
-# lists them): --full for the README's table, --distinct-prompts for accuracy against the number of distinct prompts,
-# --device cuda for a GPU, which needs a CUDA toolkit.
+# lists them): --full for the tables of benchmarks/results/dopr.md, --distinct-prompts for accuracy against the number of
+# distinct prompts, --device cuda for a GPU, which needs a CUDA toolkit.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$PWD

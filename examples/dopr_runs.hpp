@@ -165,7 +165,7 @@ run_result train(const workshop<Device>& shop, const method& m, const prompt_set
   o.step_prompts = m.step_prompts;
   o.group_size = group_size;
   o.steps = rollouts / (m.step_prompts * group_size);
-  o.candidates = std::min(candidates * m.step_prompts, pool.prompts.size());
+  o.candidates = candidates;
   o.max_step_kl = m.max_step_kl;
   o.evaluate_every = std::max<std::size_t>(1, look_every / (m.step_prompts * group_size));
   o.sampling = sampling;

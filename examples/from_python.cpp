@@ -41,25 +41,14 @@ xt::xtensor<T, N> load(const options& o, const char* name) {
   return rlvr::load_npy<T, N>(o.batch / name, rlvr::npy_conversion::exact);
 }
 
-/// Throws unless the arrays of the batch have the shapes that the mask and the rewards ask for.
-template <class Array>
-void check(const Array& array, const xt::xtensor<bool, 2>& mask, const char* name) {
-  for (std::size_t d = 0; d < array.dimension(); ++d)
-    rlvr::require(array.shape(d) == mask.shape(d), name, ": extent ", d, " is ", array.shape(d),
-                  ", but that of mask.npy is ", mask.shape(d));
-}
-
 void run(const options& o) {
   const auto mask = load<bool, 2>(o, "mask.npy");
   const auto tokens = load<rlvr::token, 2>(o, "tokens.npy");
   const auto log_probs = load<double, 2>(o, "log_probs.npy"), old_log_probs = load<double, 2>(o, "old_log_probs.npy");
   const auto rewards = load<double, 1>(o, "rewards.npy");
   const auto ids = load<std::int64_t, 1>(o, "groups.npy");
-  check(tokens, mask, "tokens.npy");
-  check(log_probs, mask, "log_probs.npy");
-  check(old_log_probs, mask, "old_log_probs.npy");
-  check(rewards, mask, "rewards.npy");
-  check(ids, mask, "groups.npy");
+  rlvr::require(rewards.size() == mask.shape(0) && ids.size() == mask.shape(0), "rewards.npy and groups.npy have ",
+                rewards.size(), " and ", ids.size(), " entries, but mask.npy has ", mask.shape(0), " rows");
 
   const rlvr::groups groups = rlvr::groups_of_ids(ids);
   const std::vector<double> advantages = rlvr::group_normalized{}(rlvr::verdicts_of(rewards), groups);
@@ -69,8 +58,8 @@ void run(const options& o) {
   rlvr::token_batch<double> batch;
   batch.offsets = rows;
   batch.advantages = advantages;
-  batch.log_probs = rlvr::flat(log_probs);
-  batch.old_log_probs = rlvr::flat(old_log_probs);
+  batch.log_probs = rlvr::flat(log_probs, mask.shape(), "log_probs.npy");
+  batch.old_log_probs = rlvr::flat(old_log_probs, mask.shape(), "old_log_probs.npy");
   batch.mask = rlvr::mask_of(mask);
   batch.groups = groups.offsets;
   const std::vector<double> weights = rlvr::sequence_weights(batch, rlvr::token_mean);
@@ -83,6 +72,8 @@ void run(const options& o) {
   rlvr::rollouts rollouts;
   rollouts.tokens = std::move(completions.values);
   rollouts.offsets = std::move(completions.offsets);
+  for (std::size_t g = 0; g < groups.size(); ++g)
+    rollouts.prompts.insert(rollouts.prompts.end(), groups.size(g), static_cast<std::uint32_t>(g));
   const std::vector<double> reinforce =
       rlvr::reinforce_coefficients(rollouts, advantages, 1.0 / static_cast<double>(rollouts.size()));
 

@@ -114,12 +114,15 @@ inline std::string advice_for(rlvr::one_shot_status status) {
     case no_signal:
       return "In every group all rollouts have the same reward, so there is no gradient: check --verifier and the "
              "answers, or take prompts that the model gets right sometimes.";
+    case nothing_scored:
+      return "No rollout could be scored: check --verifier and the answers.";
     case nonfinite_direction:
       return "The gradient is not finite: check the model's parameters.";
     case zero_direction:
       return "The gradient moves no probability: take more rollouts or other prompts.";
     case budget_spent:
-      return "Accuracy was still rising at the largest step tried: run again from the largest step.";
+      return "The best step may lie beyond those tried: accuracy was still rising at the largest, or still below the "
+             "base at the smallest.";
   }
   return "";
 }

@@ -98,7 +98,8 @@ int main(int argc, char** argv) {
                  "Model folder: config.json, tokenizer.json, tokenizer_config.json and the weights, in one file or "
                  "several");
   app.add_option("--prompts", o.prompts,
-                 "Training prompts, one {\"prompt\", \"answer\"} per line; N / G of them are used");
+                 "Training prompts, one {\"prompt\", \"answer\"} per line; the first N / G are used: shuffle a sorted "
+                 "file");
   app.add_option("--validation", o.validation, "Prompts that choose the step (odd lines) and confirm it (even lines)");
   app.add_option("--test", o.test, "Prompts that decide nothing: base and improved model are compared on them");
   app.add_option("--template", o.chat,

@@ -159,7 +159,7 @@ TEST_CASE("advantages: bad input is named", "[advantage]") {
                       "advantages: groups of 3 rollouts for 2 verdicts");
     CHECK_THROWS_WITH(a(verdicts_of({0, 1}), groups_with({2, 0})),
                       "advantages: group 1 is [2, 2), which is empty");
-    CHECK_THROWS_WITH(a(verdicts_of({0, 1}), groups{{1, 2}}), "advantages: groups must begin at 0");
+    CHECK_THROWS_WITH(a(verdicts_of({0, 1}), groups{{1, 2}}), "advantages: groups begin at 1, expected 0");
   });
   CHECK_THROWS_WITH(one_group(group_normalized{.ddof = 2}, {0, 1}),
                     "group_normalized: ddof is 2, expected 0 or 1");

@@ -192,11 +192,20 @@ TEST_CASE("moments: equal values have exactly no variance, few values have none"
 
 TEST_CASE("groups_of finds runs of equal prompts", "[core]") {
   CHECK(groups_of({}).size() == 0);
-  const std::vector<std::uint32_t> prompts{4, 4, 4, 1, 0, 0, 4};
+  const std::vector<std::uint32_t> prompts{4, 4, 4, 1, 0, 0, 7};
   const groups g = groups_of(prompts);
   CHECK(g.offsets == std::vector<std::size_t>{0, 3, 4, 6, 7});
   CHECK(g.total() == 7);
   CHECK(g.size(2) == 2);
+}
+
+TEST_CASE("groups_of refuses a prompt that comes back", "[core]") {
+  CHECK_THROWS_WITH(groups_of(std::vector<std::uint32_t>{0, 1, 0, 1}),
+                    "groups_of: prompt 0 of rollout 2 comes back after another; rollouts of one prompt must stand side "
+                    "by side");
+  CHECK_THROWS_WITH(groups_of(std::vector<std::uint32_t>{4, 4, 1, 0, 0, 4, 4}),
+                    Catch::Contains("prompt 4 of rollout 5 comes back"));
+  CHECK_NOTHROW(groups_of(std::vector<std::uint32_t>{4, 0xffffffffu, 0, 3, 3, 2}));
 }
 
 TEST_CASE("rollouts append and validate", "[core]") {
@@ -259,6 +268,61 @@ TEST_CASE("rollouts append and validate", "[core]") {
   CHECK(contains(complaint([](rollouts& r) { r.prompts[3] = 2; }), "prompts[3] = 2"));
   CHECK(contains(complaint([](rollouts& r) { r.verdicts[4].reward = std::nan(""); }), "reward 4 is nan"));
   CHECK(complaint([](rollouts& r) { r.verdicts[4] = {std::nan(""), false}; }) == "nothing was thrown");
+}
+
+TEST_CASE("rollouts are what was asked for", "[core]") {
+  const tabular::policy policy({0, 1, 2, 3, 4, 5}, 3);
+  const std::vector<sample_request> requests{{1, 3, 0}, {0, 0, 0}, {0, 2, 4}};
+  const rollouts r = policy.sample(policy.prompts(), requests, {}, random_key(1));
+  CHECK_NOTHROW(validate(r, 2, requests));
+  CHECK_NOTHROW(validate(rollouts{}, 2, {}));
+  CHECK_THROWS_WITH(validate(slice(r, 0, 4), 2, requests), "rollouts: 4 rollouts, but 5 were asked for");
+  CHECK_THROWS_WITH(validate(r, 2, std::span(requests).first(1)), "rollouts: 5 rollouts, but 3 were asked for");
+  CHECK_THROWS_WITH(validate(r, 2, std::vector<sample_request>{{0, 2, 4}, {1, 3, 0}}),
+                    "rollouts: prompts[0] = 1, but a rollout of prompt 0 was asked for");
+  CHECK_THROWS_WITH(validate(r, 1, requests), "rollouts: prompts[0] = 1, but there are 1 prompts");
+
+  rollouts odd = r;
+  CHECK_NOTHROW(validate_log_probs(odd));
+  odd.log_probs[2] = -std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_WITH(validate_log_probs(odd), "rollouts: log_probs[2] is nan");
+}
+
+TEST_CASE("rollouts are cut where they can be", "[core]") {
+  const tabular::policy policy({0, 1, 2, 3, 4, 5}, 3);
+  const std::vector<sample_request> requests{{0, 3, 0}, {1, 2, 0}};
+  rollouts r = policy.sample(policy.prompts(), requests, {}, random_key(1));
+  r.verdicts.assign(5, verdict{});
+  CHECK(slice(r, 2, 5).prompts == std::vector<std::uint32_t>{0, 1, 1});
+  CHECK(slice(r, 5, 5).empty());
+  CHECK(head(r, 9).size() == 5);
+  CHECK_THROWS_WITH(slice(r, 2, 6), "slice: rollouts [2, 6) of 5");
+  CHECK_THROWS_WITH(slice(r, 3, 2), "slice: rollouts [3, 2) of 5");
+  CHECK_THROWS_WITH(take(r, std::vector<std::size_t>{0, 5}), "take: rollout 5 of 5");
+  rollouts moved;
+  moved.offsets.clear();
+  CHECK_THROWS_WITH(slice(moved, 0, 0), "slice: offsets is empty");
+  CHECK_THROWS_WITH(head(moved, 1), "slice: offsets is empty");
+  CHECK_THROWS_WITH(take(moved, std::vector<std::size_t>{0}), "take: offsets is empty");
+
+  const auto complaint = [&](auto damage) {
+    rollouts damaged = r;
+    damage(damaged);
+    const std::string cut = message_of([&] { slice(damaged, 1, 3); });
+    CHECK(message_of([&] { take(damaged, std::vector<std::size_t>{1, 2}); }) == "take" + cut.substr(5));
+    return cut;
+  };
+  CHECK(complaint([](rollouts& x) { x.tokens.pop_back(); }) == "slice: 4 tokens, but offsets end at 5");
+  CHECK(complaint([](rollouts& x) { x.log_probs.pop_back(); }) == "slice: 4 log_probs for 5 tokens");
+  CHECK(complaint([](rollouts& x) { x.entropies.pop_back(); }) == "slice: 4 entropies for 5 tokens");
+  CHECK(complaint([](rollouts& x) { x.prompts.pop_back(); }) == "slice: 4 prompts for 5 rollouts");
+  CHECK(complaint([](rollouts& x) { x.finished.pop_back(); }) == "slice: 4 finished flags for 5 rollouts");
+  CHECK(complaint([](rollouts& x) { x.verdicts.pop_back(); }) == "slice: 4 verdicts for 5 rollouts");
+  CHECK(complaint([](rollouts& x) { x.offsets[2] = 0; }) == "slice: offsets[2] = 0 is below offsets[1] = 1");
+  r.offsets[2] = 7;
+  CHECK_THROWS_WITH(slice(r, 1, 2), "slice: offsets[2] = 7, but offsets end at 5");
+  CHECK_THROWS_WITH(slice(r, 1, 3), "slice: offsets[3] = 3 is below offsets[2] = 7");
+  CHECK_THROWS_WITH(take(r, std::vector<std::size_t>{1}), "take: offsets[2] = 7, but offsets end at 5");
 }
 
 TEST_CASE("tabular policy: exact expectations and their gradients", "[core][tabular]") {
@@ -330,11 +394,11 @@ TEST_CASE("policies refuse damaged offsets and vectors of another size", "[core]
   r.tokens = {0, 1};
   r.prompts = {0};
   r.offsets = {1, 2};
-  CHECK_THROWS_WITH(policy.score(prompts, r, 1.0), "rollouts: offsets must begin with 0");
+  CHECK_THROWS_WITH(policy.score(prompts, r, 1.0), "rollouts: offsets[0] = 1, but offsets must begin with 0");
   r.offsets = {0, 2, 1};
   CHECK_THROWS_WITH(policy.score(prompts, r, 1.0), Catch::Contains("offsets[2] = 1 is below offsets[1] = 2"));
   r.offsets = {};
-  CHECK_THROWS_AS(policy.score(prompts, r, 1.0), std::invalid_argument);
+  CHECK_THROWS_WITH(policy.score(prompts, r, 1.0), "rollouts: offsets is empty");
   CHECK_THROWS_WITH(policy.assign(std::vector<double>(5)), Catch::Contains("5 coordinates, expected 6"));
   CHECK_THROWS_AS(policy.assign(policy.parameters(), 1.0, std::vector<double>(5)), std::invalid_argument);
   // The last rollout indices there are.

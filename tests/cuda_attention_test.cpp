@@ -1,23 +1,59 @@
-/// The attention kernels on the GPU's host double, lane by lane, against plain double loops.
+/// The attention kernels of packed rows against plain double loops. Compiled twice: for the GPU's host double, lane by
+/// lane, and with RLVR_TEST_ON_GPU for a GPU.
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include <rlvr/backend/cuda/host_device.cuh>
+#include <rlvr/backend/cuda/device.hpp>
+#include <rlvr/backend/cuda/space.hpp>
 #include <rlvr/core/random.hpp>
 
 #include "catch.hpp"
+#ifndef RLVR_TEST_ON_GPU
+#include <rlvr/backend/cuda/host_device.cuh>
+#endif
 
 namespace {
 
 using namespace rlvr;
 using cuda::bfloat16;
-namespace warp = cuda::warp;
+
+std::shared_ptr<cuda::device> make_device() {
+#ifdef RLVR_TEST_ON_GPU
+  static const std::shared_ptr<cuda::device> gpu = cuda::open_device();
+  return gpu;
+#else
+  return std::make_shared<cuda::host_device>();
+#endif
+}
+
+/// Numbers there.
+template <class T>
+class array {
+ public:
+  array(std::shared_ptr<cuda::device> where, const std::vector<T>& values)
+      : device_(where), memory_(where, values.size() * sizeof(T)), size_(values.size()) {
+    device_->upload(memory_.data(), values.data(), memory_.bytes());
+  }
+  T* data() const { return static_cast<T*>(memory_.data()); }
+  cuda::operand operand() const { return {memory_.data(), cuda::scalar_type::bfloat16}; }
+  std::vector<T> values() const {
+    std::vector<T> out(size_);
+    device_->download(out.data(), memory_.data(), memory_.bytes());
+    return out;
+  }
+
+ private:
+  std::shared_ptr<cuda::device> device_;
+  cuda::buffer memory_;
+  std::size_t size_;
+};
 
 std::vector<bfloat16> random_numbers(std::size_t n, std::uint64_t seed, double size) {
   std::vector<bfloat16> out(n);
@@ -149,39 +185,48 @@ double error(const std::vector<bfloat16>& got, const std::vector<double>& expect
 
 void check(cuda::attention_shape shape, const std::vector<sequence>& sequences) {
   constexpr auto type = cuda::scalar_type::bfloat16;
-  cuda::host_device d;
-  const packed x(shape, sequences, d.tiles(type, shape.head_dim));
+  const std::shared_ptr<cuda::device> d = make_device();
+  const packed x(shape, sequences, d->tiles(type, shape.head_dim));
   std::string text;
   for (const sequence& s : sequences) text += std::to_string(s.prefix) + "+" + std::to_string(s.length) + " ";
   INFO("heads " << shape.heads << "/" << shape.kv_heads << " of " << shape.head_dim << ", window " << shape.window
                 << ", lengths " << text);
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  packed y = x;  // what the kernels read, in memory that is writable
-  std::vector<bfloat16> out(y.dout.size(), bfloat16(nan)), dqkv(y.qkv.size(), bfloat16(nan));
-  std::vector<float> log_sum(static_cast<std::size_t>(x.rows * shape.heads), nan), delta = log_sum;
-  const cuda::operand qkv{y.qkv.data(), type};
-  const cuda::key_value_rows kv{qkv.offset(static_cast<std::size_t>(x.q_width())),
-                                qkv.offset(static_cast<std::size_t>(x.q_width() + x.kv_width())), x.width()};
-  d.attention(shape, x.forward.data(), static_cast<std::int32_t>(x.forward.size()), qkv, x.width(), kv, kv,
-              {out.data(), type}, x.q_width(), log_sum.data(), false);
+  const std::vector<bfloat16> nans(x.qkv.size(), bfloat16(nan));
+  const std::vector<float> per_head(static_cast<std::size_t>(x.rows * shape.heads), nan);
+  const array<bfloat16> qkv(d, x.qkv), dout(d, x.dout), out(d, {nans.begin(), nans.begin() + std::ssize(x.dout)}),
+      dqkv(d, nans);
+  const array<float> log_sum(d, per_head), delta(d, per_head);
+  const array<std::int32_t> positions(d, x.positions);
+  const array<cuda::attention_task> forward(d, x.forward), backward(d, x.backward);
+  const array<cuda::key_task> keys(d, x.keys);
+  const cuda::key_value_rows kv{qkv.operand().offset(static_cast<std::size_t>(x.q_width())),
+                                qkv.operand().offset(static_cast<std::size_t>(x.q_width() + x.kv_width())), x.width()};
+  d->attention(shape, forward.data(), static_cast<std::int32_t>(x.forward.size()), qkv.operand(), x.width(), kv, kv,
+               out.operand(), x.q_width(), log_sum.data(), false);
   const numbers expected = exact(x);
   // A weight and a result are rounded to 2^-9, about 0.6 of that in the mean of squares.
-  CHECK(error(out, expected.out, x.q_width(), 0, x.q_width(), 0) < 3e-3);
-  for (std::size_t i = 0; i < log_sum.size(); ++i)
-    REQUIRE(static_cast<double>(log_sum[i]) == Approx(expected.log_sum[i]).margin(2e-5));
+  CHECK(error(out.values(), expected.out, x.q_width(), 0, x.q_width(), 0) < 3e-3);
+  const std::vector<float> sums = log_sum.values();
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    REQUIRE(static_cast<double>(sums[i]) == Approx(expected.log_sum[i]).margin(2e-5));
 
-  d.attention_backward(shape, x.rows, x.backward.data(), static_cast<std::int32_t>(x.backward.size()), x.keys.data(),
-                       static_cast<std::int32_t>(x.keys.size()), x.positions.data(), qkv, {out.data(), type},
-                       {y.dout.data(), type}, log_sum.data(), delta.data(), {dqkv.data(), type});
+  d->attention_backward(shape, x.rows, backward.data(), static_cast<std::int32_t>(x.backward.size()), keys.data(),
+                        static_cast<std::int32_t>(x.keys.size()), positions.data(), qkv.operand(), out.operand(),
+                        dout.operand(), log_sum.data(), delta.data(), dqkv.operand());
   const std::int32_t q = x.q_width(), k = q + x.kv_width();
+  const std::vector<bfloat16> gradient = dqkv.values();
   // dq and dk of a query that sees only itself are zero, and made of numbers near 1 rounded to 2^-9.
-  CHECK(error(dqkv, expected.dqkv, x.width(), 0, q, 0.1) < 8e-3);
-  CHECK(error(dqkv, expected.dqkv, x.width(), q, k, 0.1) < 8e-3);
-  CHECK(error(dqkv, expected.dqkv, x.width(), k, x.width(), 0) < 5e-3);
-  for (const bfloat16& g : dqkv) REQUIRE(std::isfinite(number(g)));
+  CHECK(error(gradient, expected.dqkv, x.width(), 0, q, 0.1) < 8e-3);
+  CHECK(error(gradient, expected.dqkv, x.width(), q, k, 0.1) < 8e-3);
+  CHECK(error(gradient, expected.dqkv, x.width(), k, x.width(), 0) < 5e-3);
+  for (const bfloat16& g : gradient) REQUIRE(std::isfinite(number(g)));
 }
 
 }  // namespace
+
+#ifndef RLVR_TEST_ON_GPU
+namespace warp = cuda::warp;
 
 TEST_CASE("cuda attention: fragments are those of the PTX manual", "[cuda]") {
   // Which number of a matrix the registers of a lane hold, as the manual's formulas for .bf16 have it.
@@ -232,6 +277,7 @@ TEST_CASE("cuda attention: a product of fragments is a product of matrices", "[c
             Approx(expected).epsilon(0.004).margin(1e-5));
     }
 }
+#endif
 
 TEST_CASE("cuda attention: heads of every width, groups of every size", "[cuda]") {
   for (const std::int32_t head_dim : {8, 16, 64, 80, 96, 128}) check({2, 1, head_dim, 0}, {{0, 0, 75}});

@@ -80,8 +80,8 @@ struct decode_step {
   decode_step(cuda::attention_shape s, std::vector<context> all) : shape(s), contexts(std::move(all)) {
     for (const context& c : contexts) rows = std::max({rows, c.prefix_row + c.prefix, c.own_row + c.own});
     rows += 40;
-    prompts.assign(static_cast<std::size_t>(rows * stride()), S(nan_float));
-    own = prompts;
+    prompts.assign(static_cast<std::size_t>(rows * prompt_stride()), S(nan_float));
+    own.assign(static_cast<std::size_t>(rows * stride()), S(nan_float));
     q.assign(contexts.size() * static_cast<std::size_t>(q_stride()), S(nan_float));
     std::uint64_t at = 0;
     const auto fill = [&](std::vector<S>& x, std::int64_t from, std::int64_t count) {
@@ -90,12 +90,13 @@ struct decode_step {
     };
     for (std::size_t i = 0; i < contexts.size(); ++i) {
       const context& c = contexts[i];
-      fill(prompts, c.prefix_row * stride(), c.prefix * stride());
+      fill(prompts, c.prefix_row * prompt_stride(), c.prefix * prompt_stride());
       fill(own, c.own_row * stride(), c.own * stride());
       fill(q, static_cast<std::int64_t>(i) * q_stride(), shape.heads * shape.head_dim);
     }
   }
   std::int32_t stride() const { return 2 * shape.kv_heads * shape.head_dim; }
+  std::int32_t prompt_stride() const { return stride() + 16; }
   std::int32_t q_stride() const { return shape.heads * shape.head_dim + stride(); }
 
   struct results {
@@ -111,13 +112,13 @@ struct decode_step {
     const array<float> log_sum(std::vector<float>(contexts.size() * static_cast<std::size_t>(shape.heads), nan_float));
     const array<cuda::attention_task> list(tasks);
     const array<S> there(q), first(prompts), second(own);
-    const auto rows_of = [&](const array<S>& x) {
+    const auto rows_of = [&](const array<S>& x, std::int64_t apart) {
       const cuda::operand keys = x.operand();
-      return cuda::key_value_rows{keys, keys.offset(static_cast<std::size_t>(stride() / 2)), stride()};
+      return cuda::key_value_rows{keys, keys.offset(static_cast<std::size_t>(stride() / 2)), apart};
     };
     where()->attention(shape, list.data(), static_cast<std::int32_t>(tasks.size()), there.operand(), q_stride(),
-                       rows_of(first), rows_of(second), out.operand(), static_cast<std::int64_t>(width),
-                       log_sum.data(), true);
+                       rows_of(first, prompt_stride()), rows_of(second, stride()), out.operand(),
+                       static_cast<std::int64_t>(width), log_sum.data(), true);
     return {out.values(), log_sum.values()};
   }
 };
@@ -145,7 +146,8 @@ void check(cuda::attention_shape shape, const std::vector<context>& contexts) {
       const auto cached = [&](std::int32_t position, std::int32_t column) {
         const bool shared = position < c.prefix;
         const std::int32_t row = shared ? c.prefix_row + position : c.own_row + position - c.prefix;
-        return number((shared ? x.prompts : x.own)[static_cast<std::size_t>(row * x.stride() + column)]);
+        const std::int32_t stride = shared ? x.prompt_stride() : x.stride();
+        return number((shared ? x.prompts : x.own)[static_cast<std::size_t>(row * stride + column)]);
       };
       std::vector<double> score(static_cast<std::size_t>(all)), expected(static_cast<std::size_t>(dim));
       double top = -1e300, sum = 0;

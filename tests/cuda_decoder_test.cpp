@@ -445,7 +445,12 @@ TEST_CASE("cuda decoder: the plan is what is allocated, and fits the memory that
   const cuda::memory_plan roomy = model.plan();
   CHECK(roomy.rows == 185);  // 7 prompts, 78 tokens behind which one more comes
   CHECK(roomy.micro_batch > 0);
-  CHECK(where->used_bytes() >= roomy.training_total());
+  const std::size_t angles = 62 * c.head_dim / 2 * 4 * sizeof(float);  // of the longest rollout's positions
+  CHECK(where->used_bytes() == roomy.training_total() + angles);
+  CHECK(roomy.kept_layers == c.layers - 1);
+  (void)model.score(b.prompts, b.r, 1.0);
+  CHECK(model.plan().kept_layers == 0);  // nothing is kept for a backward pass that does not come
+  CHECK(2 * model.plan().micro_batch < roomy.micro_batch);
 
   const auto tight = std::make_shared<cuda::host_device>();
   cuda::decoder small(tight, c, cuda_models::parameters(c));

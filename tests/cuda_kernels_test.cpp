@@ -160,7 +160,7 @@ TEST_CASE("cuda space: what survives the rounding of weights to bfloat16", "[cud
   const cuda::device_vector a = vector_of(s, spread), b = vector_of(s, up);
   const cuda::step_report some = s.survival(a, 0x1p-9, b);
   CHECK(some.moved == Approx(n / 4).epsilon(0.02));
-  CHECK(some.share() == Approx(1).epsilon(0.02));          // on average
+  CHECK(some.share() == Approx(1).epsilon(0.02));             // on average
   CHECK(some.made == Approx(4 * some.wanted).epsilon(0.02));  // but it is another vector
 }
 
@@ -413,7 +413,27 @@ TEST_CASE("cuda kernels: distributions, draws and gradients over the vocabulary"
         if (vocab > 1 && v + 1 == vocab && probability[v] > 0) expected += c[1];
         CHECK(static_cast<double>(gradient[v]) == Approx(expected * inverse).margin(1e-5));
       }
+      std::vector<cuda::bfloat16> rounded(vocab);  // once, where an edge leads too
+      d.edge_gradient(logits.data() + row * vocab, 1, static_cast<int>(vocab), inverse, &p[row], begin.data(),
+                      next.data(), c.data(), {rounded.data(), cuda::scalar_type::bfloat16});
+      for (std::size_t v = 0; v < vocab; ++v) CHECK(rounded[v].bits == cuda::bfloat16(gradient[v]).bits);
     }
+  }
+}
+
+TEST_CASE("cuda kernels: no draw is a token that cannot come, whichever way sums are rounded", "[cuda]") {
+  cuda::host_device d;
+  const std::size_t vocab = 300;
+  for (std::uint64_t seed = 0; seed < 32; ++seed) {
+    std::vector<float> logits = random_floats(vocab, seed);
+    std::fill(logits.end() - 9, logits.end(), -std::numeric_limits<float>::infinity());
+    const double u = 1 - 0x1p-53;
+    cuda::row_distribution p;
+    std::int32_t next = -1;
+    double log_prob = 0;
+    d.draw(logits.data(), 1, static_cast<int>(vocab), 1.0, &p, &u, &next, &log_prob);
+    CHECK(next == static_cast<std::int32_t>(vocab) - 10);
+    CHECK(std::isfinite(log_prob));
   }
 }
 

@@ -92,13 +92,17 @@ void check_norm(cuda::row_shape s, std::int64_t stride, std::size_t skip, bool w
   const auto n = static_cast<std::size_t>(s.rows * stride), vectors = static_cast<std::size_t>(s.rows * s.groups);
   const auto width = static_cast<std::size_t>(s.width);
   array<X> x(n, skip, 3), dy(n, skip, 4);
-  array<float> w(width, skip, 5, 1), addend(n, skip, 6), r(vectors, 0), dw(width, skip, 7);
-  array<Y> y(n, skip, 8), dx(n, skip, 9);
-  array<bfloat16> rounded(n, skip, 9);  // as dx, where there are no vectors
+  const std::int64_t out_stride = stride + 8;
+  const auto out_n = static_cast<std::size_t>(s.rows * out_stride);
+  array<float> w(width, skip, 5, 1), addend(out_n, skip, 6), r(vectors, 0), dw(width, skip, 7);
+  array<Y> y(out_n, skip, 8), dx(out_n, skip, 9);
+  array<bfloat16> rounded(out_n, skip, 9);  // as dx, where there are no vectors
   std::vector<double> normed = y.copy(), gradient = dy.copy(), added = dx.copy(), of_weights = dw.copy(), roots;
   for (std::size_t v = 0; v < vectors; ++v) {
-    const std::size_t at = v / static_cast<std::size_t>(s.groups) * static_cast<std::size_t>(stride) +
-                           v % static_cast<std::size_t>(s.groups) * width;
+    const std::size_t row = v / static_cast<std::size_t>(s.groups),
+                      in_row = v % static_cast<std::size_t>(s.groups) * width,
+                      at = row * static_cast<std::size_t>(stride) + in_row,
+                      to = row * static_cast<std::size_t>(out_stride) + in_row;
     double squares = 0, along = 0;
     for (std::size_t i = 0; i < width; ++i) {
       squares += x[at + i] * x[at + i];
@@ -107,17 +111,18 @@ void check_norm(cuda::row_shape s, std::int64_t stride, std::size_t skip, bool w
     const double root = 1 / std::sqrt(squares / static_cast<double>(width) + 0.25);
     roots.push_back(root);
     for (std::size_t i = 0; i < width; ++i) {
-      normed[at + i] = w[i] * x[at + i] * root + (with_addend ? addend[at + i] : 0);
+      normed[to + i] = w[i] * x[at + i] * root + (with_addend ? addend[to + i] : 0);
       gradient[at + i] = root * w[i] * dy[at + i] - root * root * root * along / static_cast<double>(width) * x[at + i];
-      added[at + i] += gradient[at + i];
+      added[to + i] += gradient[at + i];
       of_weights[i] += dy[at + i] * x[at + i] * root;
     }
   }
   const auto row = [stride](auto& of) { return cuda::row_operand{of.operand(), stride}; };
-  d.rms_norm(s, row(x), w.data(), 0.25, row(y), r.data(), with_addend ? addend.data() : nullptr);
+  const auto out = [out_stride](auto& of) { return cuda::row_operand{of.operand(), out_stride}; };
+  d.rms_norm(s, row(x), w.data(), 0.25, out(y), r.data(), with_addend ? addend.data() : nullptr);
   near(y, normed);
   near(r, roots);
-  d.rms_norm_backward(s, row(dy), row(x), w.data(), r.data(), row(dx), dw.data(), cuda::result_mode::add,
+  d.rms_norm_backward(s, row(dy), row(x), w.data(), r.data(), out(dx), dw.data(), cuda::result_mode::add,
                       rounded.operand());
   near(dx, added);
   near(rounded, added);

@@ -121,7 +121,13 @@ static_assert(learns<spo_selector> == std::pair(true, false) && learns<mmr1_sele
 static_assert(learns<thompson_selector<>> == std::pair(false, false) && learns<scripted> == std::pair(false, false));
 static_assert(learns<decltype(make_dopr_selector(moving_reward_tracker(1)))> == std::pair(false, false));
 
-const dopr_options small{.steps = 40, .group_size = 8, .evaluate_every = 10, .evaluation_group = 4, .seed = 3};
+const dopr_options small{.steps = 40,
+                         .group_size = 8,
+                         .candidates = 0,
+                         .max_step_kl = infinity,
+                         .evaluate_every = 10,
+                         .evaluation_group = 4,
+                         .seed = 3};
 const sgd_options fast{.learning_rate = 2, .momentum = 0.5};
 
 template <class P, class S>
@@ -374,7 +380,7 @@ TEST_CASE("dopr: what a selector is told", "[dopr]") {
   scripted selector;
   dopr_options o = small;
   o.step_prompts = 2;
-  o.candidates = 4;
+  o.candidates = 2;  // for each of the two
   o.first_step = 100;
   (void)train(policy, selector, o);
   const auto& log = *selector.log;
@@ -658,6 +664,36 @@ TEST_CASE("dopr: a step stays within its KL", "[dopr]") {
   CHECK(std::any_of(free.history.begin(), free.history.end(), [](const auto& s) { return s.kl > 0; }));
 }
 
+TEST_CASE("dopr: the default options meet each prompt once in an epoch and keep every step short", "[dopr]") {
+  // Volatility alone, which in the whole pool returns to what it has seen vary.
+  constexpr std::size_t pool = 48;
+  tabular::policy policy(base_logits(), columns);
+  auto selector = make_dopr_selector(moving_reward_tracker(pool), {.bonus = {.scale = 0}});
+  sgd optimizer(policy.space(), {.learning_rate = 50});
+  const set all{prompts(pool), {}};
+  const dopr_options defaults;
+  dopr_options o{.steps = 30, .evaluate_every = 0};
+  const dopr_result result = dopr(policy, all, all, selector, centred{}, optimizer, o);
+  std::size_t bound = 0;
+  for (std::size_t epoch = 0; epoch < 10; ++epoch) {
+    std::set<prompt_id> seen;
+    for (std::size_t step = 3 * epoch; step < 3 * epoch + 3; ++step) {
+      seen.insert(result.history[step].prompts[0]);
+      CHECK(result.history[step].kl <= defaults.max_step_kl);
+      bound += result.history[step].share > 0 && result.history[step].share < 1;
+    }
+    CHECK(seen.size() == 3);
+  }
+  CHECK(bound > 10);
+  // They suit any pool and any k.
+  for (const std::size_t k : {1, 2, 12}) {
+    scripted little;
+    o = {.steps = 3, .step_prompts = k, .evaluate_every = 0};
+    (void)train(policy, little, o);
+    for (const auto& candidates : little.log->candidates) CHECK(candidates.size() == rows);
+  }
+}
+
 TEST_CASE("dopr: a step that no share brings within its KL is not taken", "[dopr]") {
   blind policy(base_logits(), columns);
   scripted selector;
@@ -814,8 +850,7 @@ TEST_CASE("dopr: bad options are named", "[dopr]") {
   CHECK(message(nothing, 11) == "dopr: a selector of 12 prompts for a training set of 11");
   CHECK(message([](auto& o) { o.step_prompts = 13; }) == "dopr: steps of 13 prompts from 12");
   CHECK(message([](auto& o) { o.step_prompts = 0; }) == "dopr: steps of 0 prompts from 12");
-  CHECK(message([](auto& o) { o.candidates = 13; }) == "dopr: 1 prompts of 13 candidates from 12");
-  CHECK(message([](auto& o) { o.candidates = 2, o.step_prompts = 3; }) == "dopr: 3 prompts of 2 candidates from 12");
+  CHECK(message([](auto& o) { o.candidates = static_cast<std::size_t>(-1); }) == "no error");  // means the whole pool
   CHECK(message([](auto& o) { o.group_size = 0; }) == "dopr: group_size is 0");
   CHECK(message([](auto& o) { o.max_gradient_norm = 0; }) == "dopr: max_gradient_norm is 0");
   CHECK(message([](auto& o) { o.max_step_kl = 0; }) == "dopr: max_step_kl is 0");

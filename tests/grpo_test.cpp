@@ -203,6 +203,9 @@ TEST_CASE("grpo: an epoch shows prompts once, and no two epochs are alike", "[gr
   }
   CHECK(all.size() == 20);  // those left over are others each time
   CHECK(epoch_requests(7, 1, 5, 7, random_key(1)).size() == 7);
+  CHECK_THROWS_WITH(epoch_requests(8, 1, 5, 7, random_key(1)), "epoch_order: batches of 8 prompts from a pool of 7");
+  CHECK_THROWS_WITH(epoch_requests(0, 1, 0, 7, random_key(1)), "epoch_order: batches of 0 prompts from a pool of 7");
+  CHECK_THROWS_WITH(epoch_requests(1, 1, 0, 0, random_key(1)), "epoch_order: batches of 1 prompts from a pool of 0");
 }
 
 TEST_CASE("grpo: a failure anywhere restores the policy", "[grpo]") {

@@ -150,8 +150,7 @@ TEST_CASE("prompt_gradient_norms: closed form on the tabular policy") {
   const std::vector<double> logits{0.2, -1, 0.7, 0, 0, 0, 2, -2, 0.1};
   tabular::policy policy(logits, 3);
   const auto prompts = policy.prompts();
-  // Prompt 2 comes twice, apart: two groups.
-  const std::vector<sample_request> requests{{2, 5, 0}, {0, 4, 0}, {2, 3, 5}, {1, 6, 0}};
+  const std::vector<sample_request> requests{{2, 8, 0}, {0, 4, 0}, {1, 6, 0}};
   for (double temperature : {1.0, 0.7}) {
     const rollouts r = policy.sample(prompts, requests, {temperature, 1}, random_key(3));
     std::vector<double> c;
@@ -159,7 +158,7 @@ TEST_CASE("prompt_gradient_norms: closed form on the tabular policy") {
     for (std::size_t t = 12; t < c.size(); ++t) c[t] = 0;  // prompt 1 has no gradient
     const std::vector<double> norms = prompt_gradient_norms(policy, prompts, r, c, temperature);
     const groups g = groups_of(r.prompts);
-    REQUIRE(norms.size() == 4);
+    REQUIRE(norms.size() == 3);
     for (std::size_t k = 0; k < g.size(); ++k) {
       std::vector<double> expected(3);
       const std::vector<double> p = policy.distribution(r.prompts[g.begin(k)], temperature);
@@ -168,8 +167,8 @@ TEST_CASE("prompt_gradient_norms: closed form on the tabular policy") {
           expected[a] += c[i] * ((r.tokens[i] == static_cast<token>(a) ? 1 : 0) - p[a]) / temperature;
       CHECK(norms[k] == Approx(std::hypot(expected[0], expected[1], expected[2])).margin(1e-14));
     }
-    CHECK(norms[3] == 0);
-    // Rows of different prompts are orthogonal, and here only groups 0 and 2 share one.
+    CHECK(norms[2] == 0);
+    // Rows of different prompts are orthogonal.
     auto whole = policy.space().zero();
     policy.accumulate_score(prompts, r, c, temperature, whole);
     const double row0 = std::hypot(whole[0], whole[1], whole[2]);
@@ -190,6 +189,10 @@ TEST_CASE("prompt_gradient_norms: closed form on the tabular policy") {
     CHECK_THROWS_WITH(prompt_gradient_norms(policy, prompts, judged, c, temperature, sum),
                       Catch::Contains("17 verdicts for 18 rollouts"));
   }
+  const rollouts apart = policy.sample(prompts, std::vector<sample_request>{{2, 5, 0}, {0, 4, 0}, {2, 3, 5}}, {},
+                                       random_key(3));
+  CHECK_THROWS_WITH(prompt_gradient_norms(policy, prompts, apart, std::vector<double>(12, 1.0), 1.0),
+                    Catch::Contains("prompt 2 of rollout 9 comes back after another"));
 }
 
 TEST_CASE("prompt_gradient_norms estimate what enumeration says") {

@@ -460,10 +460,20 @@ TEST_CASE("sampler_laws: a wrong temperature in the log-probs shows with enough 
   CHECK(joined(laws::sampler_laws(sound, w.prompts, many, w.sampling, w.key)) == "");
 }
 
-/// Draws letters that do not depend on each other; or, with one random number for all of a rollout, do.
+/// Draws letters that do not depend on each other; or, with one random number for all of a rollout, do. The last two
+/// numbers are as random as those they should be.
 struct letters {
-  enum class numbers { one_each, one_for_all } use;
+  enum class numbers { one_each, one_for_all, rollout_and_position_swapped, position_from_one } use;
+  enum class ends { never, at_the_rare_letter, never_said, always_said } end = ends::never;
 
+  double number(random_key key, std::uint32_t prompt, std::uint32_t r, std::uint32_t t) const {
+    switch (use) {
+      case numbers::one_for_all: return key.uniform(prompt, r, 0);
+      case numbers::rollout_and_position_swapped: return key.uniform(prompt, t, r);
+      case numbers::position_from_one: return key.uniform(prompt, r, t + 1);
+      default: return key.uniform(prompt, r, t);
+    }
+  }
   rollouts sample(const ragged<token>& prompts, std::span<const sample_request> requests,
                   const sampling_options& options, random_key key) const {
     require(options.max_tokens > 0 && options.temperature > 0 && is_finite(options.temperature), "letters: options");
@@ -473,28 +483,41 @@ struct letters {
         require(prompt < prompts.size() && !prompts[prompt].empty() && prompts[prompt][0] >= 0 &&
                     prompts[prompt][0] < 2,
                 "letters: prompt ", prompt);
-        for (std::uint32_t t = 0; t < options.max_tokens; ++t) {
-          const bool rare = key.uniform(prompt, r, use == numbers::one_each ? t : 0) < 0.25;
+        std::uint8_t ended = 0;
+        for (std::uint32_t t = 0; t < options.max_tokens && !ended; ++t) {
+          const bool rare = number(key, prompt, r, t) >= 0.75;
+          ended = rare && end != ends::never;
           out.tokens.push_back(rare);
           out.log_probs.push_back(std::log(rare ? 0.25 : 0.75));
           out.entropies.push_back(-0.25 * std::log(0.25) - 0.75 * std::log(0.75));
         }
         out.offsets.push_back(out.tokens.size());
         out.prompts.push_back(prompt);
-        out.finished.push_back(0);
+        out.finished.push_back(end == ends::never_said ? 0 : end == ends::always_said ? 1 : ended);
       }
     return out;
   }
 };
 
-TEST_CASE("sampler_laws: one random number for all tokens of a rollout shows", "[laws]") {
+TEST_CASE("sampler_laws: numbers of other places, and wrong flags, show", "[laws]") {
   ragged<token> prompts;
   prompts.push_back(std::vector<token>{0});
   const std::vector<sample_request> requests{{0, 100, 0}};
   const sampling_options sampling{.max_tokens = 6};
-  letters sound{letters::numbers::one_each}, broken{letters::numbers::one_for_all};
-  CHECK(joined(laws::sampler_laws(sound, prompts, requests, sampling, random_key(1))) == "");
-  CHECK(caught(laws::sampler_laws(broken, prompts, requests, sampling, random_key(1)), "not drawn independently"));
+  const auto found = [&](letters policy) {
+    return laws::sampler_laws(policy, prompts, requests, sampling, random_key(1));
+  };
+  using numbers = letters::numbers;
+  using ends = letters::ends;
+  CHECK(joined(found({numbers::one_each})) == "");
+  CHECK(caught(found({numbers::one_for_all}), "not drawn independently"));
+  for (ends e : {ends::never, ends::at_the_rare_letter}) {
+    CHECK(joined(found({numbers::one_each, e})) == "");
+    CHECK(caught(found({numbers::rollout_and_position_swapped, e}), "not the inverse of the cumulative distribution"));
+    CHECK(caught(found({numbers::position_from_one, e}), "not the inverse of the cumulative distribution"));
+  }
+  CHECK(caught(found({numbers::one_each, ends::never_said}), "finished: is 0 for rollout"));
+  CHECK(caught(found({numbers::one_each, ends::always_said}), "those cut have finished = 0"));
 }
 
 TEST_CASE("scorer_laws catch broken scorers", "[laws]") {
@@ -591,6 +614,25 @@ struct does_not_check : tabular::policy {
     tabular::policy::accumulate_score(prompts, r, finite, t, g);
   }
 };
+struct believes_log_probs : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t,
+                        vec& g) const {
+    const vec now = score(prompts, r, t).log_probs;
+    vec weighted(c.begin(), c.end());
+    for (std::size_t i = 0; i < now.size() && i < c.size(); ++i) weighted[i] *= std::exp(now[i] - r.log_probs[i]);
+    tabular::policy::accumulate_score(prompts, r, weighted, t, g);
+  }
+};
+struct counts_rollouts : tabular::policy {
+  using tabular::policy::policy;
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double t, vec& g) {
+    ++calls;
+    passed += r.size();
+    tabular::policy::accumulate_score(prompts, r, c, t, g);
+  }
+  std::size_t calls = 0, passed = 0;
+};
 struct no_gradient : tabular::policy {
   using tabular::policy::policy;
   void accumulate_score(const ragged<token>&, const rollouts&, coefficients_t, double, vec&) const {}
@@ -645,6 +687,24 @@ TEST_CASE("differentiable_laws catch broken gradients", "[laws]") {
   broken(make<does_not_check>(), "errors: a coefficient too few: expected std::invalid_argument");
   broken(make<does_not_check>(), "errors: a coefficient that is not finite");
   broken(make<no_gradient>(), "gradient: is not zero");
+  broken(make<believes_log_probs>(), "rollouts: other log-probs");
+}
+
+TEST_CASE("differentiable_laws: one mistake is one or two sentences, and many rollouts cost few passes", "[laws]") {
+  world w;
+  const sample_request many{0, 320, 0};
+  w.few = make<tabular::policy>().sample(w.prompts, {&many, 1}, w.sampling, w.key);
+  auto mean = make<takes_the_mean>();
+  const laws::violations found = laws::differentiable_laws(mean, w.prompts, w.few);
+  INFO(joined(found));
+  CHECK(caught(found, "sum: batch cut before rollout "));
+  CHECK(found.size() <= 5);
+
+  auto counting = make<counts_rollouts>();
+  CHECK(joined(laws::differentiable_laws(counting, w.prompts, w.few)) == "");
+  INFO(counting.calls << " calls, " << counting.passed << " rollouts");
+  CHECK(counting.calls < 320 + 80);
+  CHECK(counting.passed < 60 * 320);
 }
 
 TEST_CASE("parameterised_laws catch broken assignment", "[laws]") {

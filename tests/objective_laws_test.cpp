@@ -5,8 +5,10 @@
 #include <cmath>
 #include <exception>
 #include <limits>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <rlvr/core/exponential.hpp>
@@ -246,6 +248,35 @@ TEST_CASE("objectives: order, parts, threads and branches on request change no b
   });
 }
 
+TEST_CASE("corrections and penalties run in parts with the same bits", "[objective]") {
+  const world<double> w = make_world<double>(11, advantages_per::sequence, masks::random, 0.7);
+  const std::vector<double> weights = some_weights(w.size());
+  const auto look = [&](const auto& o, const auto& whole) {
+    static_assert(separable<std::remove_cvref_t<decltype(o)>>);
+    result<double> r = run(ppo_clip{}, w.view(), weights), parts = r;
+    whole(o, r);
+    run_in_parts(o, w.view(), weights, std::span<double>(parts.coefficients), std::span<branch>(parts.branches), 3,
+                 [](std::size_t n, const auto& f) {
+                   for (std::size_t k = n; k-- > 0;) f(k);
+                 });
+    CHECK(parts == r);
+    CHECK(r.coefficients != run(ppo_clip{}, w.view(), weights).coefficients);
+  };
+  const auto correct = [&](const auto& o, result<double>& r) {
+    o(w.view(), std::span<double>(r.coefficients), std::span<branch>(r.branches));
+  };
+  look(importance_correction{.max = 1.01}, correct);
+  look(off_policy_mask{.threshold = -1e9}, correct);
+  look(high_entropy_only{0.5}, correct);
+  look(entropy_bonus{},
+       [&](const auto& o, result<double>& r) { o(w.view(), weights, std::span<double>(r.coefficients)); });
+  look(kl_penalty{}, [&](const auto& o, result<double>& r) {
+    o(w.view(), weights, std::span<double>(r.coefficients), std::span<branch>(r.branches));
+  });
+  static_assert(adjustment<importance_correction> && !objective<importance_correction>);
+  static_assert(!separable<normalized_importance> && !separable<clip_cov> && !adjustment<ppo_clip> && !separable<int>);
+}
+
 TEST_CASE("objectives: weights multiply, an advantage per token is the same as one per sequence, float is near double",
           "[objective]") {
   const world<double> w = make_world<double>(3, advantages_per::sequence, masks::random, 0.7);
@@ -352,6 +383,8 @@ TEST_CASE("objectives: options out of range are named", "[objective]") {
   check(gmpo{.epsilon = -1}, "gmpo: epsilon is -1");
   check(cispo{.min = 2, .max = 1}, "cispo: the weights are in [2, 1]");
   check(sapo{.tau_negative = 0}, "sapo: tau_negative is 0");
+  check(sapo{.tau_positive = 1e-31}, "sapo: tau_positive is 1e-31");
+  check(sapo{.tau_negative = 2e6}, "sapo: tau_negative is 2000000");
   check(topr{.min = -1}, "topr: the weights are in [-1, 1]");
   check(mini_rl{.cap = nan}, "mini_rl: cap is nan");
   check(dppo{.high = -1}, "dppo: high is -1");
@@ -496,8 +529,8 @@ TEST_CASE("objectives: huge log-ratios and advantages give the documented clamp 
   CHECK(coefficients(ppo_clip{.dual = 3, .log_ratio_limit = none}, one) == std::vector<double>{0, -1});
   CHECK(coefficients(cispo{.log_ratio_limit = none}, one) == std::vector<double>{-5, -1});
   std::vector<double> c(2);
-  kl_penalty nemo{.coefficient = 1, .ratio = kl_ratio::sampled, .input_limit = 20, .output_limit = 10,
-                  .clamp = kl_clamp::weighted};
+  kl_penalty nemo{
+      .coefficient = 1, .ratio = kl_ratio::sampled, .input_limit = 20, .output_limit = 10, .clamp = kl_clamp::weighted};
   nemo(one, {}, std::span<double>(c));
   CHECK(c == std::vector<double>{0, 0});
   one.reference_log_probs = near;
@@ -526,6 +559,18 @@ TEST_CASE("objectives: huge log-ratios and advantages give the documented clamp 
   for (std::size_t t = 0; t < w.tokens(); ++t) w.log_probs[t] = t % 2 == 0 ? 1e308 : -1e307;
   CHECK_NOTHROW(coefficients(ppo_clip{}, w.view()));
 }
+
+namespace {
+template <class R, class A>
+concept makes_batch = requires(R&& r, A&& advantages) {
+  batch_of(std::forward<R>(r), std::forward<A>(advantages));
+};
+static_assert(makes_batch<rollouts&, std::vector<double>&> && makes_batch<const rollouts&, const std::vector<double>&>);
+static_assert(makes_batch<rollouts&, std::span<double>> && makes_batch<rollouts&, std::span<const double>>);
+static_assert(!makes_batch<rollouts&, std::vector<double>> && !makes_batch<rollouts&, const std::vector<double>>);
+static_assert(!makes_batch<rollouts, std::vector<double>&> && !makes_batch<rollouts, std::span<const double>>);
+static_assert(!makes_batch<rollouts, std::vector<double>>);
+}  // namespace
 
 TEST_CASE("batch_of, part, even_parts", "[objective]") {
   rollouts r;

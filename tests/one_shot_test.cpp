@@ -106,6 +106,39 @@ TEST_CASE("one_shot: moves to the best confirmed step and says what it did", "[o
   CHECK(std::fabs(result.sampled.mean - before) < 0.05);
 }
 
+TEST_CASE("one_shot: intervals of accuracies end at 0 and 1, those of other rewards need not", "[one_shot]") {
+  tabular::policy policy(base_logits(), 5);
+  struct scale {
+    double wrong, right;
+    verdict operator()(std::size_t p, std::span<const token> completion) const {
+      return {static_cast<std::size_t>(completion[0]) == p % 4 ? right : wrong};
+    }
+  };
+  const auto landscape_of = [&](double wrong, double right) {
+    policy.assign(base_logits());
+    const prompt_set<scale> s{prompts(128), {wrong, right}};
+    return one_shot(policy, s, s, s, centred{}, small).landscape;
+  };
+  const auto accuracies = landscape_of(0, 1), signs = landscape_of(-1, 1);
+  REQUIRE(accuracies.size() > 3);
+  REQUIRE(signs.size() > 3);
+  for (const landscape_point& p : accuracies) {
+    INFO(p.point.alpha);
+    CHECK(0 <= p.accuracy.low);
+    CHECK(p.accuracy.low < p.accuracy.high);
+    CHECK(p.accuracy.high <= 1);
+  }
+  CHECK(signs.front().accuracy.low < 0);
+  CHECK(signs.front().accuracy.high - signs.front().accuracy.mean ==
+        Approx(signs.front().accuracy.mean - signs.front().accuracy.low));
+  // All right: the intervals are mean_interval's at every alpha, or they could not be compared.
+  CHECK(signs.back().accuracy.mean - signs.back().accuracy.low ==
+        Approx(signs.back().accuracy.high - signs.back().accuracy.mean));
+  const interval never = landscape_of(0, 0).front().accuracy;
+  CHECK((never.mean == 0 && never.low == 0));
+  CHECK(never.high > 0.01);
+}
+
 TEST_CASE("one_shot: the same seed gives the same run", "[one_shot]") {
   tabular::policy a(base_logits(), 5), b(base_logits(), 5), c(base_logits(), 5);
   const auto first = run(a), second = run(b);

@@ -75,7 +75,7 @@ struct otb_world {
 struct three_tokens {
   optimal_token_baseline a;
   std::vector<double> operator()(std::span<const verdict> verdicts, const groups& g) const {
-    detail::check_verdicts(verdicts, g);
+    check_verdicts(verdicts, g);
     std::vector<std::size_t> offsets{0};
     std::vector<double> log_probs, sums;
     for (const verdict& v : verdicts) {

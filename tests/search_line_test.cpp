@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -55,6 +56,7 @@ void check_laws(const line_search_result& r, std::size_t budget) {
     }
   CHECK(found);
   if (r.status == line_status::no_improvement) CHECK(r.alpha == 0);
+  if (r.status == line_status::budget_spent && r.alpha == 0) CHECK(r.points.size() == budget);
 }
 
 TEST_CASE("line_objective accepts points and numbers, nothing else") {
@@ -127,21 +129,24 @@ TEST_CASE("geometric_search keeps its budget and its promise on every shape") {
       CHECK(reports == calls);
       return r;
     };
-    // Flat: a plateau at the base's level may still rise, so the budget is used, and nothing has improved.
+    // Flat: a plateau at the base's level may rise at either end, so the budget is used, and nothing has improved.
     CHECK(search([](double) { return 1.0; }).status == line_status::no_improvement);
     CHECK(calls == budget);
     const line_search_result up = search([](double alpha) { return alpha; });
     CHECK(up.status == line_status::budget_spent);
     CHECK(up.alpha == up.points.back().alpha);
     CHECK(calls == budget);
-    CHECK(search([](double alpha) { return -alpha; }).status == line_status::no_improvement);
+    // Falling from the start: however small the smallest alpha, a peak may lie between it and 0.
+    const line_search_result down = search([](double alpha) { return -alpha; });
+    CHECK(down.status == line_status::budget_spent);
+    CHECK(down.alpha == 0);
+    CHECK(calls == budget);
     const line_search_result late = search(hump{2, 2});
     CHECK(late.status ==
           (late.alpha == late.points.back().alpha ? line_status::budget_spent : line_status::improved));
     if (budget >= 8) CHECK(late.status == line_status::improved);
     for (double bad : {nan_value, infinity, -infinity})
-      CHECK(search([&](double alpha) { return alpha == 0 ? 1.0 : bad; }).status ==
-            line_status::no_improvement);
+      CHECK(search([&](double alpha) { return alpha == 0 ? 1.0 : bad; }).status == line_status::budget_spent);
     // Rises, then breaks: the break ends the ladder and is itself never chosen.
     for (double bad : {nan_value, infinity, -infinity}) {
       const line_search_result r = search([&](double alpha) { return alpha > 3 ? bad : alpha; });
@@ -167,7 +172,41 @@ TEST_CASE("geometric_search: noise at small steps does not end the ladder") {
   CHECK(rlvr::geometric_search(f, 1.0).status == line_status::improved);
   line_search_options eager;
   eager.initial = 0;
-  CHECK(rlvr::geometric_search(f, 1.0, eager).status == line_status::no_improvement);
+  CHECK(rlvr::geometric_search(f, 1.0, eager).alpha == 0);
+}
+
+TEST_CASE("geometric_search: ties with the base hide no peak") {
+  const auto parabola = [](double alpha) { return alpha * (1 - alpha); };
+  const auto clipped = [&](double alpha) { return std::max(0.0, parabola(alpha)); };  // an accuracy above base 0
+  for (double first : {1.0, 2.0, 6.0, 8.0, 100.0}) {
+    CAPTURE(first);
+    for (const bool clips : {false, true}) {
+      const line_search_result r =
+          clips ? rlvr::geometric_search(clipped, first) : rlvr::geometric_search(parabola, first);
+      check_laws(r, 20);
+      CHECK(r.status == line_status::improved);
+      CHECK(std::fabs(std::log2(r.alpha / 0.5)) < (first < 100 ? 0.25 : 1));  // the budget ends a refinement early
+    }
+  }
+  // The plateau may be on either side, and the budget is split between them.
+  for (double peak : {-6.0, -4.5, 4.5, 6.0}) {
+    const auto island = [&](double alpha) { return std::max(0.0, 1 - std::fabs(std::log(alpha) - peak)); };
+    const line_search_result r =
+        rlvr::geometric_search([&](double alpha) { return alpha == 0 ? 0.0 : island(alpha); }, 1.0);
+    CAPTURE(peak);
+    check_laws(r, 20);
+    CHECK(r.status == line_status::improved);
+    CHECK(std::fabs(std::log(r.alpha) - peak) < std::log(2.0));
+  }
+}
+
+TEST_CASE("geometric_search: a first alpha too large for the budget says so") {
+  const auto parabola = [](double alpha) { return alpha * (1 - alpha); };
+  const line_search_result r = rlvr::geometric_search(parabola, 1e5);
+  check_laws(r, 20);
+  CHECK(r.status == line_status::budget_spent);
+  CHECK(r.alpha == 0);
+  CHECK(rlvr::geometric_search(parabola, r.points[1].alpha).status == line_status::improved);  // from where it ended
 }
 
 TEST_CASE("geometric_search: a first alpha far beyond the peak, with a noisy floor") {

@@ -56,20 +56,19 @@ void with_every_selector(std::size_t n, F&& f) {
   window.set_perplexities(perplexities);
   std::vector<double> difficulties(n);
   for (std::size_t i = 0; i < n; ++i) difficulties[i] = static_cast<double>(i) / static_cast<double>(n);
-  using gain = gain_of_rate<rate_advantage>;
 
   f("uniform", make_uniform(n));
   f("dopr", make_dopr_selector(moving_reward_tracker(n)));
   f("dopr, last group", make_dopr_selector(moving_reward_tracker(n, 1)));
   f("dopr, window", make_dopr_selector(window_reward_tracker(n, 3)));
   f("dopr, posterior", make_dopr_selector(beta_tracker<>(n, {.keep = {.9}, .fade = .99}), {}, 0.98));
-  f("ucb1", ucb1_selector<>(gain_tracker<gain>(n)));
-  f("ucb1_tuned", ucb1_tuned_selector<>(gain_tracker<gain>(n)));
-  f("ucb_v", ucb_v_selector<>(gain_tracker<gain>(n)));
-  f("kl_ucb", kl_ucb_selector<>(gain_tracker<gain>(n)));
-  f("discounted ucb", discounted_ucb_selector<>(gain_tracker<gain>(n, 0.9)));
-  f("sliding window ucb", sliding_window_ucb_selector<>(gain_window_tracker<gain>(n, 5), {.factor = 1}));
-  f("optimistic", optimistic_selector<>(gain_tracker<gain_of_rate<rate_itself>>(n)));
+  f("ucb1", make_ucb1(n));
+  f("ucb1_tuned", make_ucb1_tuned(n));
+  f("ucb_v", make_ucb_v(n));
+  f("kl_ucb", make_kl_ucb(n));
+  f("discounted ucb", make_discounted_ucb(n, 0.9));
+  f("sliding window ucb", make_sliding_window_ucb(n, 5));
+  f("optimistic", make_optimistic(n));
   f("thompson", make_thompson(n));
   f("thompson, information", make_thompson<rate_information>(n));
   f("thompson, deviation", make_thompson<rate_deviation>(n));
@@ -187,11 +186,11 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
     CHECK(save_state(other) == own);
   });
 
-  auto ucb = ucb1_selector<>(gain_tracker<gain_of_rate<rate_advantage>>(9));
+  auto ucb = make_ucb1(9);
   const auto bytes = save_state(ucb);
   auto vade = make_vade(9);
   CHECK_THROWS_WITH(restore_state(vade, bytes), Catch::Contains("the saved state is of gain_tracker"));
-  auto large = ucb1_selector<>(gain_tracker<gain_of_rate<rate_advantage>>(10));
+  auto large = make_ucb1(10);
   CHECK_THROWS_WITH(restore_state(large, bytes), Catch::Contains("9 entries of visits, this one 10"));
   auto replay = prioritized_selector<>(10);  // the same number of levels as 9
   CHECK_THROWS_WITH(restore_state(replay, save_state(prioritized_selector<>(9))), Catch::Contains("this one"));
@@ -220,6 +219,34 @@ TEST_CASE("outcomes are summed up from rewards of any declared range", "[select]
   CHECK_THROWS_WITH(outcome_of(std::vector<double>{0, std::nan("")}), Catch::Contains("reward 1 is nan"));
   CHECK_THROWS_WITH(outcome_of(std::vector<double>{0}, 0, {.low = 1}), Catch::Contains("reward range [1, 1]"));
   CHECK_THROWS_WITH(binary_outcome(5, 4), Catch::Contains("5 successes in 4"));
+}
+
+TEST_CASE("an outcome that no rewards in [0, 1] have is refused with the state unchanged", "[select]") {
+  auto s = make_dopr_selector(moving_reward_tracker(3));
+  s.observe(1, binary_outcome(1, 3, 1));
+  const auto before = save_state(s);
+  const auto says = [&](outcome o, const std::string& what) {
+    CHECK_THROWS_WITH(s.observe(1, o), Catch::Contains(what));
+    CHECK(save_state(s) == before);
+  };
+  says({.rollouts = 4, .mean = 1, .variance = 0.25}, "outcome: variance is 0.25, outside [0, 0] at mean 1");
+  says({.rollouts = 4, .mean = 0.5, .variance = 0.2501}, "variance is 0.2501, outside [0, 0.25] at mean 0.5");
+  says({.rollouts = 4, .mean = 0.25, .variance = -0.1}, "variance is -0.1, outside [0, 0.1875]");
+  says({.rollouts = 4, .mean = 0.25, .variance = std::nan("")}, "variance is nan");
+  says({.rollouts = 4, .mean = 0, .spread = 0.1}, "outcome: spread is 0.1, outside [0, 0] at mean 0");
+  says({.rollouts = 4, .mean = 0.25, .spread = 0.38}, "spread is 0.38, outside [0, 0.375] at mean 0.25");
+  says({.rollouts = 4, .mean = 0.25, .spread = std::nan("")}, "spread is nan");
+  // What rewards do have is never refused, binary or not, from whatever range.
+  const random_key key(8);
+  for (std::uint64_t i = 0; i < 20000; ++i) {
+    const reward_range range{.low = -1e3 * key.uniform(i, 0, 1), .high = 1 + key.uniform(i, 0, 2)};
+    std::vector<double> rewards(1 + key.below(9, i));
+    for (std::size_t j = 0; j < rewards.size(); ++j) {
+      const double u = key.fold(i).uniform(j);
+      rewards[j] = i % 2 == 0 ? (u < 0.5 ? range.low : range.high) : range.low + u * (range.high - range.low);
+    }
+    check_outcome(outcome_of(rewards, 0, range));
+  }
 }
 
 TEST_CASE("the lazily fading Beta tracker is the eager one", "[select]") {
@@ -412,8 +439,10 @@ TEST_CASE("bandit indices are their closed forms", "[select]") {
   const gain_belief sure{.visits = 5000, .mean = 0.3, .variance = 0.05};
   CHECK(ucb1_tuned{}(sure, now) == Approx(0.3 + std::sqrt(l / 5000 * (0.05 + std::sqrt(2 * l / 5000)))));
   CHECK(ucb_v{}(b, now) == Approx(0.3 + std::sqrt(2 * 1.2 * l / 10 * 0.05) + 3 * 1.2 * l / 10));
-  CHECK(forgetting_ucb{}(b, now) == Approx(0.3 + 2 * std::sqrt(0.5 * l / 10)));
-  CHECK(forgetting_ucb{.factor = 1, .bound = 2, .xi = 0.6}(b, now) == Approx(0.3 + 2 * std::sqrt(0.6 * l / 10)));
+  CHECK(discounted_ucb{}(b, now) == Approx(0.3 + 2 * std::sqrt(0.5 * l / 10)));
+  CHECK(discounted_ucb{.bound = 3, .xi = 0.6}(b, now) == Approx(0.3 + 6 * std::sqrt(0.6 * l / 10)));
+  CHECK(sliding_window_ucb{}(b, now) == Approx(0.3 + std::sqrt(0.5 * l / 10)));
+  CHECK(sliding_window_ucb{.bound = 3, .xi = 0.6}(b, now) == Approx(0.3 + 3 * std::sqrt(0.6 * l / 10)));
   for (const double c : {0.0, 3.0}) {
     const double q = kl_ucb{c}(b, now), d = (l + c * std::log(l)) / 10;
     CHECK(0.3 * std::log(0.3 / q) + 0.7 * std::log(0.7 / (1 - q)) == Approx(d).epsilon(1e-8));
@@ -430,14 +459,55 @@ TEST_CASE("bandit indices are their closed forms", "[select]") {
   const double low = std::exp(-l / 100);
   CHECK(optimistic<rate_variance>{}(solved, now) == Approx(low * (1 - low)));
   for (const double bound : {ucb1{}({}, now), ucb1_tuned{}({}, now), ucb_v{}({}, now), kl_ucb{}({}, now),
-                             forgetting_ucb{}({}, now), optimistic<rate_variance>{}({}, now)})
+                             discounted_ucb{}({}, now), sliding_window_ucb{}({}, now),
+                             optimistic<rate_variance>{}({}, now)})
     CHECK(bound == infinity);
   // a thousand halvings later a prompt is as good as new
-  discounted_ucb_selector<> s(gain_tracker<gain_of_rate<rate_advantage>>(3, 0.5), {.xi = 2});
+  auto s = make_discounted_ucb(3, 0.5, {.xi = 2});
   for (prompt_id id = 0; id < 3; ++id) s.observe(id, binary_outcome(1, 2, 1));
   for (int i = 0; i < 2000; ++i) s.observe(1, binary_outcome(1, 2, 3000));
   CHECK(s.score(0, random_key(1)) == infinity);
   CHECK(chosen(s, 3, 1)[2] == 1);
+}
+
+TEST_CASE("the rules made by name have their papers' indices", "[select]") {
+  // prompt 0 twice and prompt 1 once, all in step 1: gains 1/2 and 3/8, mean 7/16, variance 1/256; t = 3
+  const auto score = [](auto s) {
+    for (const std::uint32_t k : {2u, 3u}) s.observe(0, binary_outcome(k, 4, 1));
+    s.observe(1, binary_outcome(2, 4, 1));
+    CHECK(s.score(2, random_key(1)) == infinity);
+    CHECK_FALSE(s.keep(binary_outcome(4, 4)));
+    return s.score(0, random_key(1));
+  };
+  const double mean = 7.0 / 16, variance = 1.0 / 256, share = std::log(3.0) / 2;
+  CHECK(score(make_ucb1(3)) == Approx(mean + std::sqrt(2 * share)));
+  CHECK(score(make_ucb1(3, {.scale = 0.5})) == Approx(mean + std::sqrt(0.5 * share)));
+  CHECK(score(make_ucb1_tuned(3)) == Approx(mean + std::sqrt(share / 4)));
+  CHECK(score(make_ucb_v(3)) == Approx(mean + std::sqrt(2.4 * share * variance) + 3.6 * share));
+  CHECK(score(make_ucb_v(3, {.c = 0.5})) == Approx(mean + std::sqrt(2.4 * share * variance) + 1.8 * share));
+  CHECK(score(make_kl_ucb(3)) == Approx(kl_ucb{}({2, mean, variance}, {1, 3})));
+  CHECK(score(make_kl_ucb(3, {3})) == Approx(kl_ucb{3}({2, mean, variance}, {1, 3})));
+  CHECK(score(make_discounted_ucb(3, 0.9)) == Approx(mean + 2 * std::sqrt(0.5 * share)));
+  CHECK(score(make_discounted_ucb(3, 0.9, {.xi = 2})) == Approx(mean + 2 * std::sqrt(2 * share)));
+  CHECK(score(make_sliding_window_ucb(3, 9)) == Approx(mean + std::sqrt(0.5 * share)));
+  CHECK(score(make_sliding_window_ucb(3, 9, {.bound = 2})) == Approx(mean + 2 * std::sqrt(0.5 * share)));
+  CHECK(score(make_optimistic(3)) == Approx(0.25));
+  CHECK(score(make_ucb1(3, {}, gain_of_rate<rate_variance>{})) == Approx(mean / 2 + std::sqrt(2 * share)));
+
+  // what they forget by
+  auto faded = make_discounted_ucb(3, 0.5);
+  faded.observe(0, binary_outcome(1, 2, 1));
+  faded.observe(1, binary_outcome(1, 2, 3));
+  CHECK(faded.score(0, random_key(1)) == Approx(0.5 + 2 * std::sqrt(0.5 * std::log(1.25) / 0.25)));
+  auto windowed = make_sliding_window_ucb(3, 2);
+  for (const prompt_id id : {0, 1, 1}) windowed.observe(id, binary_outcome(1, 2, 1));
+  CHECK(windowed.score(0, random_key(1)) == infinity);
+  CHECK(windowed.score(1, random_key(1)) == Approx(0.5 + std::sqrt(0.5 * std::log(2.0) / 2)));
+
+  for (const double fade : {0.0, 1.0, 1.5, -0.5, std::nan("")})
+    CHECK_THROWS_WITH(make_discounted_ucb(3, fade), Catch::Contains("make_discounted_ucb: fade is"));
+  CHECK_THROWS_WITH(make_sliding_window_ucb(3, 0), Catch::Contains("window is 0"));
+  CHECK_THROWS_WITH(make_ucb1(0), Catch::Contains("the pool is empty"));
 }
 
 TEST_CASE("utilities of the pass rate peak where they say", "[select]") {

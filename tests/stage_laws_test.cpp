@@ -2,12 +2,14 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <rlvr/advantage/centred.hpp>
@@ -276,6 +278,42 @@ TEST_CASE("advantage_estimator_laws catch broken estimators", "[laws][advantage]
                  }
                }),
                "is named by its index");
+}
+
+TEST_CASE("advantage_estimator_laws keep their findings from estimators that trust groups", "[laws][advantage]") {
+  // Such a one is never given an empty group, nor groups that go past the verdicts: it could take the process with it.
+  std::size_t malformed = 0;
+  const auto trusting = [&](double factor) {
+    return advantage_violations([&malformed, factor](std::vector<verdict> verdicts, const groups& g) {
+      bool sound = g.total() <= verdicts.size();
+      for (std::size_t i = 0; i < g.size(); ++i) sound = sound && g.size(i) > 0;
+      malformed += !sound;
+      for (verdict& v : verdicts)
+        if (!std::isfinite(v.reward)) v.reward = 0;
+      groups covering = g;
+      covering.offsets.back() = verdicts.size();
+      std::vector<double> out = centred{}(verdicts, sound ? covering : groups_of(std::vector<std::uint32_t>(4)));
+      if (!out.empty()) out[0] *= factor;
+      return out;
+    });
+  };
+  const laws::violations otherwise_right = trusting(1), wrong_as_well = trusting(2);
+  CHECK(malformed == 0);
+  check_caught(otherwise_right, "errors: a scored reward of nan: expected");
+  check_caught(otherwise_right, "errors: groups that do not cover the verdicts: expected");
+  check_caught(wrong_as_well, "permutation: ");
+  CHECK(wrong_as_well.back() == "errors: not tried while other laws are broken");
+}
+
+TEST_CASE("check_verdicts names what is wrong", "[advantage]") {
+  const std::vector<verdict> two{{1}, {not_a_number, false}}, odd{{1}, {infinite}};
+  const auto by = [](std::vector<std::size_t> offsets) { return groups{std::move(offsets)}; };
+  CHECK_NOTHROW(check_verdicts(two, by({0, 1, 2})));
+  CHECK_NOTHROW(check_verdicts({}, {}));
+  CHECK_THROWS_WITH(check_verdicts(odd, by({0, 2})), "advantages: reward 1 is inf");
+  CHECK_THROWS_WITH(check_verdicts(two, by({1, 2})), "advantages: groups begin at 1, expected 0");
+  CHECK_THROWS_WITH(check_verdicts(two, by({0, 2, 2})), "advantages: group 1 is [2, 2), which is empty");
+  CHECK_THROWS_WITH(check_verdicts(two, by({0, 3})), "advantages: groups of 3 rollouts for 2 verdicts");
 }
 
 // Line objectives

@@ -168,6 +168,7 @@ TEST_CASE("clamps by integers are clamps", "[objective]") {
       for (const Real least : {zero, Real(0.25), Real(2)})
         if (x >= 0 && !std::signbit(x))
           REQUIRE(detail::clamp_positive(x, least, Real(3)) == std::clamp(x, least, Real(3)));
+      REQUIRE(detail::clamp_positive(Real(1), Real(0.5), zero) == 0);
     }
   };
   look(0.f);
@@ -222,14 +223,25 @@ TEST_CASE("factors of many groups are those of each", "[advantage]") {
           double found[count];
           d.factors<count>(n, squares, found);
           for (std::size_t k = 0; k < count; ++k) {
-            const double exact = d.factor(moments{n, 0.0, squares[k]});
             INFO("squares " << squares[k] << ", epsilon " << epsilon << ", ddof " << ddof << ", n " << n);
-            if (k < 9)
-              REQUIRE(std::fabs(found[k] - exact) <= 1e-15 * exact);
-            else
-              REQUIRE(std::isnan(found[k]));
+            REQUIRE(found[k] == d.factor(moments{n, 0.0, squares[k]}));
           }
         }
+}
+
+TEST_CASE("unscored and equal rewards among many groups", "[advantage]") {
+  equal_groups w(64, 8);
+  w.verdicts[3].scored = w.verdicts[8 * 40 + 5].scored = false;
+  const std::vector<double> a = group_normalized{}(w.verdicts, w.g), alone = one_by_one(group_normalized{}, w);
+  CHECK(a[3] == 0);
+  CHECK(a[8 * 40 + 5] == 0);
+  for (std::size_t i = 0; i < a.size(); ++i) REQUIRE(std::fabs(a[i] - alone[i]) <= 1e-13 * std::fabs(alone[i]));
+  // Where the mean is 0, 1 / mean is no factor: the groups of zeros get zeros, the others what they get alone.
+  for (std::size_t i = 0; i < 16; ++i) w.verdicts[i].reward = 0;
+  const mean_normalized exact{.epsilon = 0};
+  const std::vector<double> b = exact(w.verdicts, w.g), each = one_by_one(exact, w);
+  for (std::size_t i = 0; i < b.size(); ++i) REQUIRE(std::fabs(b[i] - each[i]) <= 1e-13 * std::fabs(each[i]));
+  for (std::size_t i = 0; i < 16; ++i) REQUIRE(b[i] == 0);
 }
 
 TEST_CASE("rewards whose squares nearly underflow get their exact advantages side by side too", "[advantage]") {
@@ -301,6 +313,32 @@ TEST_CASE("dppo far from the sampler", "[objective]") {
   }
 }
 
+TEST_CASE("dppo where probabilities end", "[objective]") {
+  // Log-probs below the range of floats count as its end: nothing moves there, whatever the ratio is.
+  const std::vector<std::size_t> offsets{0, 4};
+  const std::vector<float> now{-200.f, -95.f, -150.f, -0.7f}, old{-198.f, -120.f, -88.f, -0.6f}, advantages{1.f};
+  token_batch<float> b;
+  b.offsets = offsets;
+  b.advantages = advantages;
+  b.log_probs = now;
+  b.old_log_probs = old;
+  std::vector<float> c(4);
+  for (const binary_divergence by : {binary_divergence::total_variation, binary_divergence::kl}) {
+    std::vector<branch> codes(4);
+    dppo{.divergence = by}(b, {}, std::span<float>(c), codes);
+    CHECK(codes == std::vector<branch>(4, branch::active));
+    const double exact[4] = {std::exp(-2.0), 20, std::exp(-20.0), std::exp(-0.1)};
+    for (std::size_t t = 0; t < 4; ++t) CHECK(std::fabs(static_cast<double>(c[t]) / exact[t] - 1) < 1e-5);
+  }
+  for (const double cap : {0.0, -0.0}) {
+    dppo{.cap = cap}(b, {}, std::span<float>(c));
+    CHECK(c == std::vector<float>(4, 0.f));
+  }
+  dppo{.cap = 1e30, .log_ratio_limit = 3}(b, {}, std::span<float>(c));
+  CHECK(std::fabs(c[1] / std::exp(3.f) - 1) < 1e-5f);
+  CHECK(std::fabs(c[2] / std::exp(-3.f) - 1) < 1e-5f);
+}
+
 TEST_CASE("sapo far from the sampler", "[objective]") {
   // In float as in double: a steep gate ends within the ratio's range, on both sides, without a limit as with one.
   const std::vector<std::size_t> offsets{0, 9};
@@ -318,7 +356,7 @@ TEST_CASE("sapo far from the sampler", "[objective]") {
         b.old_log_probs = old;
         std::vector<float> c(9);
         std::vector<branch> codes(9);
-        sapo{tau, tau, limit}(b, {}, std::span<float>(c), codes);
+        sapo{a > 0 ? tau : 1.0, a > 0 ? 1.0 : tau, limit}(b, {}, std::span<float>(c), codes);
         for (std::size_t t = 0; t < 9; ++t) {
           const double d = now_exact[t] - old_exact[t], u = tau * std::expm1(d);
           const double gate = 1 / (2 + std::exp(u) + std::exp(-u));
@@ -350,4 +388,16 @@ TEST_CASE("importance weights at the ends of the range of numbers", "[objective]
   CHECK(std::fabs(c[2] / std::exp(-20.f) - 1) < 1e-6f);
   CHECK_THROWS_WITH((importance_correction{.max = infinity, .log_ratio_limit = infinity}(b, std::span<float>(c))),
                     Catch::Contains("the coefficient of token 0 is not a finite number"));
+  std::fill(c.begin(), c.end(), 1.f);
+  importance_correction{.over = importance_over::sequence_geometric_mean, .max = infinity}(b, std::span<float>(c));
+  const float mean = std::exp((99.5f + 29.5f - 99.5f + 0.f + 59.5f) / 5);
+  for (const float weight : c) CHECK(std::fabs(weight / mean - 1) < 1e-5f);
+  // Differences that overflow to both sides have no sum.
+  const std::vector<float> high{3e38f, -3e38f, 0, 0, 0}, low{-3e38f, 3e38f, 0, 0, 0};
+  b.old_log_probs = high;
+  b.sampled_log_probs = low;
+  for (const importance_bound how : {importance_bound::truncate, importance_bound::zero, importance_bound::reject})
+    CHECK_THROWS_WITH(
+        (importance_correction{.over = importance_over::sequence_product, .bound = how}(b, std::span<float>(c))),
+        Catch::Contains("is not a finite number"));
 }

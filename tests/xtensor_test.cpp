@@ -10,6 +10,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <unistd.h>
@@ -183,6 +184,53 @@ TEST_CASE("Padded arrays are read and written where they lie", "[xtensor]") {
   CHECK(row_offsets(2, 0) == std::vector<std::size_t>{0, 0, 0});
 }
 
+namespace {
+template <class A>
+concept flattens = requires(A&& a, std::array<std::size_t, 2> shape) {
+  flat(std::forward<A>(a));
+  flat(std::forward<A>(a), shape, "a");
+};
+static_assert(flattens<xt::xtensor<float, 2>&> && flattens<const xt::xtensor<float, 2>&>);
+static_assert(!flattens<xt::xtensor<float, 2>> && !flattens<const xt::xtensor<float, 2>>);
+}  // namespace
+
+TEST_CASE("A padded array is flattened only where it has the batch's shape", "[xtensor]") {
+  xt::xtensor<double, 2> log_probs{{-1.0, -0.5, -0.1}, {-2.0, -0.3, -0.2}};
+  const xt::xtensor<double, 2> transposed = xt::transpose(log_probs);
+  const xt::xtensor<bool, 2> mask(log_probs.shape(), true);
+  CHECK(flat(log_probs, mask.shape(), "log_probs").data() == log_probs.data());
+  CHECK(flat(transposed, transposed.shape(), "log_probs").data() == transposed.data());
+  CHECK(transposed.size() == log_probs.size());
+  CHECK_THROWS_WITH(flat(transposed, mask.shape(), "old_log_probs"),
+                    "old_log_probs: its shape is [3, 2], but the batch's is [2, 3]");
+  CHECK_THROWS_WITH(flat(log_probs, transposed.shape(), "log_probs"),
+                    "log_probs: its shape is [2, 3], but the batch's is [3, 2]");
+  const xt::xtensor<double, 1> rewards{1, 0, 1};
+  CHECK_THROWS_WITH(flat(rewards, {2}, "rewards"), "rewards: its shape is [3], but the batch's is [2]");
+}
+
+TEST_CASE("A batch of floats takes the doubles of an estimator", "[xtensor]") {
+  // The example in padded_batch.hpp.
+  const std::vector<verdict> verdicts{{1}, {0}};
+  groups two;
+  two.offsets = {0, 2};
+  const xt::xtensor<float, 2> log_probs{{-1.0f, -0.5f, -9.0f}, {-2.0f, -0.25f, -0.125f}}, old_log_probs = log_probs;
+  const xt::xtensor<bool, 2> mask{{true, true, false}, {true, true, true}};
+  const std::vector<double> a = group_normalized{}(verdicts, two);
+  const std::vector<float> advantages(a.begin(), a.end());
+  const std::vector<std::size_t> rows = row_offsets(mask.shape(0), mask.shape(1));
+  token_batch<float> b;
+  b.offsets = rows;
+  b.advantages = advantages;
+  b.log_probs = flat(log_probs, mask.shape(), "log_probs");
+  b.old_log_probs = flat(old_log_probs, mask.shape(), "old_log_probs");
+  b.mask = mask_of(mask);
+  xt::xtensor<float, 2> c(mask.shape());
+  ppo_clip{}(b, sequence_weights(b, token_mean), flat(c));
+  const float share = advantages[0] / 5;
+  CHECK((c == xt::xtensor<float, 2>{{share, share, 0}, {-share, -share, -share}}));
+}
+
 TEST_CASE("equal_rows views a column as [B, T]", "[xtensor]") {
   std::vector<double> column{1, 2, 3, 4, 5, 6};
   const std::vector<std::size_t> offsets{0, 3, 6};
@@ -320,8 +368,8 @@ TEST_CASE("A batch that NumPy wrote gives NumPy's coefficients", "[xtensor]") {
   token_batch<double> b;
   b.offsets = offsets;
   b.advantages = advantages;
-  b.log_probs = flat(now);
-  b.old_log_probs = flat(old);
+  b.log_probs = flat(now, mask.shape(), "log_probs");
+  b.old_log_probs = flat(old, mask.shape(), "old_log_probs");
   b.mask = mask_of(mask);
   xt::xtensor<double, 2> ppo(mask.shape());
   ppo_clip{.low = 0.2, .high = 0.28}(b, sequence_weights(b, token_mean), flat(ppo));
@@ -334,6 +382,7 @@ TEST_CASE("A batch that NumPy wrote gives NumPy's coefficients", "[xtensor]") {
   rollouts r;
   r.tokens = completions.values;
   r.offsets = completions.offsets;
+  r.prompts.assign(r.size(), 0);
   const std::vector<double> reinforce =
       reinforce_coefficients(r, advantages, 1.0 / static_cast<double>(r.size()));
   const auto expected_reinforce = load_npy<double, 1>(folder / "expected_reinforce.npy");

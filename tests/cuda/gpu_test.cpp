@@ -9,8 +9,10 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if __has_include(<catch2/catch_all.hpp>)
@@ -38,8 +40,8 @@ const std::shared_ptr<cuda::device>& gpu() {
 }
 
 /// A model whose products and tiles are whole ones, as in real models.
-decoder::config medium(const std::string& family) {
-  decoder::config c = cuda_models::small(family, 64);
+decoder::config medium(const std::string& family, std::size_t head_dim = 64) {
+  decoder::config c = cuda_models::small(family, head_dim);
   c.vocab_size = 1000;
   c.hidden_size = 128;
   c.intermediate_size = 256;
@@ -136,6 +138,56 @@ TEST_CASE("gpu space: gram of any number of vectors is that of dots, with the sa
   }
 }
 
+TEST_CASE("gpu device: vectors may lie anywhere, and their sums have the same bits everywhere", "[gpu][parity][bits]") {
+  const std::size_t n = 100'003, most = 9, room = n + 4;
+  const cuda::space s(gpu(), {{"x", {room}, 0}});
+  std::vector<std::vector<float>> x(most, std::vector<float>(n));
+  for (std::uint64_t k = 0; k < most; ++k)
+    for (std::size_t i = 0; i < n; ++i) x[k][i] = static_cast<float>(2 * random_key(k).uniform(i) - 1);
+  double xy = 0;
+  for (std::size_t i = 0; i < n; ++i) xy += static_cast<double>(x[0][i]) * static_cast<double>(x[1][i]);
+  std::vector<double> dots, grams;
+  for (const std::size_t offset : {0, 1, 2, 3}) {
+    INFO("moved by " << offset << " numbers");
+    std::vector<cuda::device_vector> there;
+    std::vector<const float*> at;
+    for (std::size_t k = 0; k < most; ++k) {
+      there.push_back(s.zero());
+      s.upload(offset, x[k], there.back());
+      at.push_back(there.back().data() + offset);
+    }
+    std::vector<double> sums{gpu()->dot(at[0], at[1], n)};
+    const cuda::step_report kept = gpu()->step_survival(at[0], 1e-3, at[1], n);
+    for (const double sum : {kept.wanted, kept.made, kept.along, kept.moved}) sums.push_back(sum);
+    std::vector<double> gram(3 * 3), wide(most * most);  // two kernels
+    gpu()->gram(std::span(at).first(3), n, gram.data());
+    gpu()->gram(at, n, wide.data());
+    CHECK(sums[0] == Approx(xy).margin(1e-12 * static_cast<double>(n)));
+    CHECK(gram[1] == Approx(xy).margin(1e-12 * static_cast<double>(n)));
+    CHECK(wide[1] == Approx(xy).margin(1e-12 * static_cast<double>(n)));
+    gram.insert(gram.end(), wide.begin(), wide.end());
+    if (offset == 0) {
+      dots = sums;
+      grams = gram;
+    }
+    CHECK(sums == dots);
+    CHECK(gram == grams);
+
+    // Nothing before and behind the vector changes.
+    gpu()->axpy(0.5, at[0], there[1].data() + offset, n);
+    std::vector<float> out(room);
+    s.download(there[1], out);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < room; ++i) {
+      float expected = 0;
+      if (i >= offset && i < offset + n)  // half of a float is a float, and the sum is rounded once either way
+        expected = x[1][i - offset] + x[0][i - offset] / 2;
+      wrong += out[i] != expected;
+    }
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("gpu kernels: truncation and draws over a real vocabulary", "[gpu][parity]") {
   const std::size_t rows = 5, vocab = 151'936;
   std::vector<float> logits(rows * vocab), cut(rows * vocab);
@@ -216,11 +268,13 @@ TEST_CASE("gpu device: a failed call is told with its place, and any thread may 
 }
 
 TEST_CASE("gpu decoder: models of whole tiles against the Eigen decoder", "[gpu][parity]") {
-  for (const char* family : cuda_models::families)
+  std::vector<std::pair<std::string, std::size_t>> models{{"qwen3", 128}};  // as Qwen3's heads are
+  for (const char* family : cuda_models::families) models.emplace_back(family, 64);
+  for (const auto& [family, head_dim] : models)
     for (const cuda::scalar_type compute : {cuda::scalar_type::float32, cuda::scalar_type::bfloat16}) {
       const bool exact = compute == cuda::scalar_type::float32;
-      INFO(family << (exact ? " float32" : " bfloat16"));
-      const decoder::config c = medium(family);
+      INFO(family << (exact ? " float32" : " bfloat16") << ", heads of " << head_dim);
+      const decoder::config c = medium(family, head_dim);
       const std::vector<float> theta = cuda_models::parameters(c);
       cuda::decoder model(gpu(), c, theta, {.compute = compute});
       eigen::decoder<double> oracle(c, theta);

@@ -1,6 +1,7 @@
 #pragma once
 /// What an advantage estimator is, and the walk over groups that all of them share.
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -20,7 +21,7 @@ namespace rlvr {
 ///    statistic and get exactly 0. Advantages follow their rollouts when rollouts are permuted inside a group, and
 ///    groups inside the batch (up to rounding).
 ///  - Throws std::invalid_argument for groups that do not cover the verdicts, an empty group, and a scored reward that
-///    is not finite, naming its index. A result is never NaN.
+///    is not finite, naming its index: check_verdicts does. A result is never NaN.
 ///
 /// Promised by estimators unless their docstring says otherwise: a constant added to all rewards of a group changes
 /// nothing (up to rounding); a group whose scored rewards are all equal (max == min) gives exact zeros; a group with
@@ -39,19 +40,26 @@ namespace detail {
 
 /// Checks that groups cover `count` rollouts and that none is empty.
 inline void check_groups(std::size_t count, const groups& g) {
-  require(!g.offsets.empty() && g.offsets.front() == 0, "advantages: groups must begin at 0");
+  require(!g.offsets.empty(), "advantages: the offsets of groups are empty");
+  require(g.offsets.front() == 0, "advantages: groups begin at ", g.offsets.front(), ", expected 0");
   for (std::size_t i = 0; i < g.size(); ++i)
     require(g.begin(i) < g.end(i), "advantages: group ", i, " is [", g.begin(i), ", ", g.end(i), "), which is empty");
   require(g.total() == count, "advantages: groups of ", g.total(), " rollouts for ", count, " verdicts");
 }
 
-/// Checks the arguments of an advantage estimator.
+}  // namespace detail
+
+/// Checks the arguments of an advantage estimator: what one of your own begins with. Throws std::invalid_argument for
+/// groups that do not begin at 0 or do not cover the verdicts, an empty group, and a scored reward that is not finite,
+/// with index and value. O(B).
 inline void check_verdicts(std::span<const verdict> verdicts, const groups& g) {
-  check_groups(verdicts.size(), g);
+  detail::check_groups(verdicts.size(), g);
   for (std::size_t i = 0; i < verdicts.size(); ++i)
     require(!verdicts[i].scored || std::isfinite(verdicts[i].reward), "advantages: reward ", i, " is ",
             verdicts[i].reward);
 }
+
+namespace detail {
 
 /// Whether no value is infinite or NaN. Four chains of additions, without a branch per value. O(n).
 inline bool all_finite(std::span<const double> values) {
@@ -128,11 +136,11 @@ std::vector<double> by_group(std::span<const verdict> verdicts, const groups& g,
 inline constexpr std::size_t group_lanes = 32;
 
 /// The moments of group_lanes groups of n scored rollouts that stand one behind the other, each as moments_of computes
-/// them, in vector code: one group alone is a chain of additions. x[j, k] <- reward j of group k; apart[k] grows by
-/// what its rewards differ from the first. False when a reward is unscored or a square not finite. Size is std::size_t
-/// or an integral_constant: with a size that the compiler knows, vector code takes half the time.
+/// them, in vector code: one group alone is a chain of additions. x[j, k] <- reward j of group k. False when a reward is
+/// unscored or a square not finite. Size is std::size_t or an integral_constant: with a size that the compiler knows,
+/// vector code takes half the time.
 template <class Size>
-bool lane_moments(const verdict* verdicts, Size size, double* x, double* mean, double* squares, double* apart) {
+bool lane_moments(const verdict* verdicts, Size size, double* x, double* mean, double* squares) {
   const std::size_t n = size;
   bool scored = true;
   for (std::size_t k = 0; k < group_lanes; ++k)
@@ -144,11 +152,7 @@ bool lane_moments(const verdict* verdicts, Size size, double* x, double* mean, d
   const double count = static_cast<double>(n);
   double sum[group_lanes] = {}, residue[group_lanes] = {}, nothing = 0;
   for (std::size_t j = 0; j < n; ++j)
-    for (std::size_t k = 0; k < group_lanes; ++k) {
-      const double d = x[j * group_lanes + k] - x[k];
-      sum[k] += d;
-      apart[k] += std::fabs(d);
-    }
+    for (std::size_t k = 0; k < group_lanes; ++k) sum[k] += x[j * group_lanes + k] - x[k];
   for (std::size_t k = 0; k < group_lanes; ++k) mean[k] = x[k] + sum[k] / count;
   for (std::size_t k = 0; k < group_lanes; ++k) squares[k] = 0;
   for (std::size_t j = 0; j < n; ++j)
@@ -191,28 +195,25 @@ std::vector<double> centred_advantages(std::span<const verdict> verdicts, const 
       out[0] = lone(one.rewards[0]);
       return;
     }
-    if (!one.differ) return;
+    if (!one.differ) {
+      std::fill(out.begin(), out.end(), 0.0);
+      return;
+    }
     const moments m = moments_of(one.rewards);
     const double factor = scale(m);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = factor * (one.rewards[i] - m.mean);
   };
   const auto lanes = [&](std::size_t begin, auto size) {
     const std::size_t n = size;
-    double mean[group_lanes], squares[group_lanes], apart[group_lanes] = {}, factor[group_lanes];
+    double mean[group_lanes], squares[group_lanes], factor[group_lanes];
     x.resize(n * group_lanes);
-    if (!lane_moments(verdicts.data() + begin, size, x.data(), mean, squares, apart)) return false;
+    if (!lane_moments(verdicts.data() + begin, size, x.data(), mean, squares)) return false;
     scale(n, mean, squares, factor);
     double nothing = 0;
-    for (std::size_t k = 0; k < group_lanes; ++k) {
-      factor[k] = apart[k] > 0 ? factor[k] : 0.0;
-      nothing += 0 * factor[k];
-    }
-    for (std::size_t j = 0; j < n; ++j)
-      for (std::size_t k = 0; k < group_lanes; ++k)
-        x[j * group_lanes + k] = factor[k] * (x[j * group_lanes + k] - mean[k]);
+    for (std::size_t k = 0; k < group_lanes; ++k) nothing += 0 * factor[k];
     double* out = advantages.data() + begin;
     for (std::size_t k = 0; k < group_lanes; ++k)
-      for (std::size_t j = 0; j < n; ++j) out[k * n + j] = x[j * group_lanes + k];
+      for (std::size_t j = 0; j < n; ++j) out[k * n + j] = factor[k] * (x[j * group_lanes + k] - mean[k]);
     return nothing == 0;
   };
   const auto side_by_side = [&](std::size_t begin, std::size_t n) {

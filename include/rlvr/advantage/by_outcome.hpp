@@ -46,7 +46,7 @@ struct by_outcome {
 
   std::vector<double> operator()(std::span<const verdict> verdicts, const groups& g) const {
     require(!std::isnan(correct_above), "by_outcome: correct_above is ", correct_above);
-    detail::check_verdicts(verdicts, g);
+    check_verdicts(verdicts, g);
     struct part {
       std::vector<verdict> verdicts;
       rlvr::groups groups;

@@ -8,7 +8,6 @@
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/exponential.hpp>
 #include <rlvr/core/moments.hpp>
-#include <rlvr/core/square_root.hpp>
 
 namespace rlvr {
 
@@ -55,20 +54,15 @@ struct deviation {
     return factor(m.variance(ddof));
   }
 
-  /// factors[k] <- factor of n values whose centred squares sum to squares[k], n > ddof: vector code, error below
-  /// 1e-15. NaN where the variance is so large or so small that only the other call is exact.
-  template <std::size_t Lanes>
+  /// factors[k] <- factor of n values whose centred squares sum to squares[k], n > ddof: the same bits, in loops that
+  /// become vector code (the first with -fno-math-errno).
+  template <std::size_t Count>
   void factors(std::size_t n, const double* squares, double* factors) const {
-    constexpr double least = std::numeric_limits<double>::min(), none = std::numeric_limits<double>::quiet_NaN();
-    const double count = static_cast<double>(n - ddof), inside = place == epsilon_place::beside_variance ? epsilon : 0;
-    const double floor = place == epsilon_place::variance_floor ? epsilon : 0;
-    const double outside = place == epsilon_place::beside_deviation ? epsilon : 0;
-    for (std::size_t k = 0; k < Lanes; ++k) {
-      const double variance = squares[k] / count, shifted = variance + inside;
-      const double divisor = vector_sqrt(detail::select(shifted > floor, shifted, floor)) + outside;
-      const bool plain = (variance == 0) | ((variance > 1e-290) & (variance < 1e290));
-      factors[k] = detail::select(plain, detail::select(divisor >= least, 1 / divisor, 0.0), none);
-    }
+    double divisors[Count];
+    const double degrees = static_cast<double>(n - ddof);
+    for (std::size_t k = 0; k < Count; ++k) divisors[k] = scale(squares[k] / degrees);
+    for (std::size_t k = 0; k < Count; ++k)
+      factors[k] = detail::select(divisors[k] >= std::numeric_limits<double>::min(), 1 / divisors[k], 0.0);
   }
 
   /// Throws std::invalid_argument, in the name of `who`, for ddof above 1 and epsilon negative or not finite.

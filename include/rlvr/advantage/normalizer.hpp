@@ -75,7 +75,7 @@ struct normalizer {
                                 std::span<const std::size_t> token_counts) const {
     deviation.check("normalizer");
     require(baseline != moment_scope::tokens, "normalizer: there is no baseline over tokens");
-    detail::check_verdicts(verdicts, g);  // before a moment over the batch meets what is not finite
+    check_verdicts(verdicts, g);  // before a moment over the batch meets what is not finite
     moments all;
     if (baseline == moment_scope::batch || (spread == moment_scope::batch && of == deviation_of::rewards))
       all = batch_moments(verdicts, [&](std::size_t i) { return verdicts[i].reward; });

@@ -106,9 +106,9 @@ struct optimal_token_baseline {
       plain += value - origin;
       ++count;
     }
-    double baseline(double epsilon) const {
+    double baseline(double added) const {
       if (weights == 0) return origin + plain / static_cast<double>(count);
-      const double total = weights + epsilon;
+      const double total = weights + added;
       return origin * (weights / total) + weighted / total;
     }
   };

@@ -107,7 +107,7 @@ struct risk_advantages_result {
 /// defaults to risk_baseline::range and bundle_credit::uniform).
 inline risk_advantages_result risk_advantages(std::span<const verdict> verdicts, const groups& g, const groups& bundles,
                                               std::span<const double> tracked = {}, const risk_options& o = {}) {
-  detail::check_verdicts(verdicts, g);
+  check_verdicts(verdicts, g);
   require(o.low > 0 && o.low < o.high && o.high < 1, "risk_advantages: levels ", o.low, " and ", o.high);
   require(o.tail_weight >= 0 && std::isfinite(o.tail_weight), "risk_advantages: tail_weight is ", o.tail_weight);
   require(o.epsilon > 0 && std::isfinite(o.epsilon), "risk_advantages: epsilon is ", o.epsilon);
@@ -115,7 +115,8 @@ inline risk_advantages_result risk_advantages(std::span<const verdict> verdicts,
           " tracked quantiles, expected 2");
   for (std::size_t q = 0; q < tracked.size(); ++q)
     require(std::isfinite(tracked[q]), "risk_advantages: tracked quantile ", q, " is ", tracked[q]);
-  require(!bundles.offsets.empty() && bundles.offsets.front() == 0, "risk_advantages: bundles must begin at 0");
+  require(!bundles.offsets.empty(), "risk_advantages: the offsets of bundles are empty");
+  require(bundles.offsets.front() == 0, "risk_advantages: bundles begin at ", bundles.offsets.front(), ", expected 0");
   for (std::size_t b = 0; b < bundles.size(); ++b)
     require(bundles.begin(b) < bundles.end(b), "risk_advantages: bundle ", b, " is empty");
   require(bundles.total() == g.size(), "risk_advantages: bundles of ", bundles.total(), " groups for ", g.size());

@@ -7,6 +7,11 @@
 #include <string_view>
 #include <type_traits>
 
+// Without signed zeros gcc takes x * 0 for 0, also where x is NaN.
+#if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__NO_SIGNED_ZEROS__)
+#error "rlvr: -ffast-math, -Ofast and their parts drop checks for NaN and infinity. Add -fno-fast-math behind them."
+#endif
+
 namespace rlvr {
 
 namespace detail {
@@ -19,7 +24,7 @@ void append_part(std::string& out, T part) {
   if constexpr (std::is_floating_point_v<T>) {
     char text[32];
     std::snprintf(text, sizeof text, "%.9g", static_cast<double>(part));
-    out += text;
+    out += part == part ? text : "nan";  // whatever its sign
   } else {
     out += std::to_string(part);
   }

@@ -3,8 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <vector>
+
+#include <rlvr/core/error.hpp>
 
 namespace rlvr {
 
@@ -19,11 +22,18 @@ struct groups {
   std::size_t total() const { return offsets.back(); }
 };
 
-/// Runs of equal prompt index. O(B).
+/// Runs of equal prompt index. Throws std::invalid_argument when an index comes back after another: such rollouts would
+/// silently be groups of their own. O(B + P log P) for P groups.
 inline groups groups_of(std::span<const std::uint32_t> prompts) {
   groups out;
-  for (std::size_t i = 1; i <= prompts.size(); ++i)
-    if (i == prompts.size() || prompts[i] != prompts[i - 1]) out.offsets.push_back(i);
+  std::set<std::uint32_t> seen;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (i > 0 && prompts[i] == prompts[i - 1]) continue;
+    if (i > 0) out.offsets.push_back(i);
+    require(seen.insert(prompts[i]).second, "groups_of: prompt ", prompts[i], " of rollout ", i,
+            " comes back after another; rollouts of one prompt must stand side by side");
+  }
+  if (!prompts.empty()) out.offsets.push_back(prompts.size());
   return out;
 }
 

@@ -10,9 +10,36 @@
 
 namespace rlvr {
 
-/// Rollouts [begin, end) of r, with what r has of log-probs, entropies, flags and verdicts.
-/// Requires begin <= end <= r.size(). O(their tokens).
+namespace detail {
+
+/// Checks that rollouts [begin, end) can be cut out: arrays are empty or of their size, and offsets of what is cut do
+/// not decrease. O(end - begin).
+inline void check_cut(const rollouts& r, std::size_t begin, std::size_t end, const char* who) {
+  require(!r.offsets.empty(), who, ": offsets is empty");
+  require(begin <= end && end <= r.size(), who, ": rollouts [", begin, ", ", end, ") of ", r.size());
+  const auto check = [who](const char* name, std::size_t size, std::size_t expected, const char* of) {
+    require(size == 0 || size == expected, who, ": ", size, " ", name, " for ", expected, " ", of);
+  };
+  require(r.tokens.empty() || r.tokens.size() == r.offsets.back(), who, ": ", r.tokens.size(),
+          " tokens, but offsets end at ", r.offsets.back());
+  check("log_probs", r.log_probs.size(), r.offsets.back(), "tokens");
+  check("entropies", r.entropies.size(), r.offsets.back(), "tokens");
+  check("prompts", r.prompts.size(), r.size(), "rollouts");
+  check("finished flags", r.finished.size(), r.size(), "rollouts");
+  check("verdicts", r.verdicts.size(), r.size(), "rollouts");
+  for (std::size_t i = begin; i < end; ++i)
+    require(r.offsets[i] <= r.offsets[i + 1], who, ": offsets[", i + 1, "] = ", r.offsets[i + 1], " is below offsets[",
+            i, "] = ", r.offsets[i]);
+  require(r.offsets[end] <= r.offsets.back(), who, ": offsets[", end, "] = ", r.offsets[end], ", but offsets end at ",
+          r.offsets.back());
+}
+
+}  // namespace detail
+
+/// Rollouts [begin, end) of r, with what r has of log-probs, entropies, flags and verdicts. Throws
+/// std::invalid_argument unless begin <= end <= r.size(), and for arrays that do not fit each other. O(their tokens).
 inline rollouts slice(const rollouts& r, std::size_t begin, std::size_t end) {
+  detail::check_cut(r, begin, end, "slice");
   rollouts out;
   const auto cut = [](auto& part, const auto& whole, std::size_t from, std::size_t to) {
     if (!whole.empty()) part.assign(whole.data() + from, whole.data() + to);
@@ -28,13 +55,13 @@ inline rollouts slice(const rollouts& r, std::size_t begin, std::size_t end) {
   return out;
 }
 
-/// The first min(count, size) rollouts.
+/// The first min(count, size) rollouts. Throws as slice does.
 inline rollouts head(const rollouts& r, std::size_t count) {
   return slice(r, 0, count < r.size() ? count : r.size());
 }
 
-/// The rollouts at these indices, in their order. Throws std::invalid_argument for an index out of range.
-/// O(their tokens).
+/// The rollouts at these indices, in their order. Throws std::invalid_argument for an index out of range, and for
+/// arrays that do not fit each other. O(their tokens).
 inline rollouts take(const rollouts& r, std::span<const std::size_t> indices) {
   rollouts out;
   const auto add = [](auto& part, const auto& whole, std::size_t from, std::size_t to) {
@@ -42,6 +69,7 @@ inline rollouts take(const rollouts& r, std::span<const std::size_t> indices) {
   };
   for (const std::size_t i : indices) {
     require(i < r.size(), "take: rollout ", i, " of ", r.size());
+    detail::check_cut(r, i, i + 1, "take");
     add(out.tokens, r.tokens, r.offsets[i], r.offsets[i + 1]);
     add(out.log_probs, r.log_probs, r.offsets[i], r.offsets[i + 1]);
     add(out.entropies, r.entropies, r.offsets[i], r.offsets[i + 1]);

@@ -2,6 +2,8 @@
 /// Whether rollouts that come from elsewhere are what they should be.
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/rollouts.hpp>
@@ -11,7 +13,8 @@ namespace rlvr {
 /// Checks that offsets begin with 0, never decrease and end at tokens.size(), and that there is a prompt for each
 /// rollout: what reading tokens by rollout relies on. O(B). Throws std::invalid_argument that names array and index.
 inline void validate_offsets(const rollouts& r) {
-  require(!r.offsets.empty() && r.offsets.front() == 0, "rollouts: offsets must begin with 0");
+  require(!r.offsets.empty(), "rollouts: offsets is empty");
+  require(r.offsets.front() == 0, "rollouts: offsets[0] = ", r.offsets.front(), ", but offsets must begin with 0");
   for (std::size_t i = 0; i < r.size(); ++i)
     require(r.offsets[i] <= r.offsets[i + 1], "rollouts: offsets[", i + 1, "] = ", r.offsets[i + 1],
             " is below offsets[", i, "] = ", r.offsets[i]);
@@ -20,7 +23,7 @@ inline void validate_offsets(const rollouts& r) {
   require(r.prompts.size() == r.size(), "rollouts: ", r.prompts.size(), " prompts for ", r.size(), " rollouts");
 }
 
-/// Checks sizes, offsets and that every prompt index is below `prompt_count`; B, T linear.
+/// Checks sizes, offsets and that every prompt index is below `prompt_count`. O(B).
 /// Throws std::invalid_argument that names array, index and value.
 inline void validate(const rollouts& r, std::size_t prompt_count) {
   validate_offsets(r);
@@ -37,6 +40,25 @@ inline void validate(const rollouts& r, std::size_t prompt_count) {
   for (std::size_t i = 0; i < r.verdicts.size(); ++i)
     require(!r.verdicts[i].scored || is_finite(r.verdicts[i].reward), "rollouts: reward ", i, " is ",
             r.verdicts[i].reward);
+}
+
+/// Checks also that r is what a sampler was asked for: the rollouts of every request, in order. O(B).
+inline void validate(const rollouts& r, std::size_t prompt_count, std::span<const sample_request> requests) {
+  validate(r, prompt_count);
+  std::size_t asked = 0;
+  for (const sample_request& q : requests) asked += q.count;
+  require(r.size() == asked, "rollouts: ", r.size(), " rollouts, but ", asked, " were asked for");
+  std::size_t i = 0;
+  for (const sample_request& q : requests)
+    for (std::uint32_t k = 0; k < q.count; ++k, ++i)
+      require(r.prompts[i] == q.prompt, "rollouts: prompts[", i, "] = ", r.prompts[i], ", but a rollout of prompt ",
+              q.prompt, " was asked for");
+}
+
+/// Checks that every log-probability is finite. O(T). Throws std::invalid_argument that names the first that is not.
+inline void validate_log_probs(const rollouts& r) {
+  for (std::size_t t = 0; t < r.log_probs.size(); ++t)
+    require(is_finite(r.log_probs[t]), "rollouts: log_probs[", t, "] is ", r.log_probs[t]);
 }
 
 }  // namespace rlvr

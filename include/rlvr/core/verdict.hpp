@@ -5,7 +5,9 @@
 
 namespace rlvr {
 
+inline namespace aliases {  // directly in rlvr, gcc's -Wshadow takes every enumerator `token` for a second one
 using token = std::int32_t;
+}
 
 /// What a verifier says of one rollout. Unscored is not zero: an unscored rollout enters no statistic and
 /// gets advantage 0.

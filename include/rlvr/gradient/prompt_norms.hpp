@@ -45,10 +45,10 @@ void for_each_prompt_gradient(P& policy, const ragged<token>& prompts, const rol
 ///
 /// Coefficients are per token, as for accumulate_score; with 1/B for the whole batch the norms are of parts of the
 /// batch's gradient, with 1/G of each prompt's own. They contain the noise of the group's rollouts: the squared norm
-/// exceeds that of the expected gradient by its variance. Rollouts of a prompt that do not stand side by side are
-/// different groups. One backward pass over the batch, cut into groups, and one vector of memory, however many groups.
-/// The policy's parameters are not touched. Throws std::invalid_argument for rollouts whose arrays differ in size, a
-/// number of coefficients other than that of tokens, and what the policy throws.
+/// exceeds that of the expected gradient by its variance. One backward pass over the batch, cut into groups, and one vector of memory, however many groups.
+/// The policy's parameters are not touched. Throws std::invalid_argument for rollouts whose arrays differ in size, rollouts
+/// of a prompt that do not stand side by side, a number of coefficients other than that of tokens, and what the policy
+/// throws.
 template <differentiable P>
 std::vector<double> prompt_gradient_norms(P& policy, const ragged<token>& prompts, const rollouts& r,
                                           std::span<const double> coefficients, double temperature) {

@@ -1,6 +1,7 @@
 #pragma once
 /// The laws of parameterised and differentiable.
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -53,6 +54,9 @@ violations parameterised_laws(P& policy, const Fill& fill, const law_options& op
   return out.take();
 }
 
+/// The defaults are for backends that compute in double; rounding to float breaks all three. For such a backend begin
+/// with `{.tolerance = 1e-5, .step = 3e-2, .step_tolerance = 2e-3}`: a longer step makes the rounding of the log-probs
+/// small beside their difference, until its own error grows. A wrong gradient is off by much more.
 struct differentiable_options {
   double tolerance = 1e-10;  ///< for results that are equal in exact arithmetic
   double step = 1e-2;        ///< h |d| of the finite difference, an absolute length in parameter space
@@ -62,12 +66,16 @@ struct differentiable_options {
 
 /// Tries what differentiable promises, on rollouts r of at least two rollouts (they need not be the policy's
 /// own): adds to g, twice adds twice, linear in the coefficients, zero coefficients give exactly nothing, any
-/// split of the batch gives the same, and the gradient of sum_t c_t log pi_t is what a five-point finite
-/// difference of `score` along a direction says it is. The parameters are what they were when the function
-/// returns.
+/// split of the batch gives the same, what else the rollouts hold than tokens and prompts does not matter, and the
+/// gradient of sum_t c_t log pi_t is what a five-point finite difference of `score` along a direction says it is. The
+/// parameters are what they were when the function returns.
+///
+/// A few short rollouts of different lengths are enough, ten or twenty: all splits in two are tried up to 16 rollouts,
+/// 17 splits beyond, each about two passes over r; then each rollout is passed alone. At temperature 1 a gradient that
+/// forgets the temperature passes.
 template <class P>
 requires differentiable<P> && scorer<P> violations
-differentiable_laws(P& policy, const ragged<token>& prompts, const rollouts& r, double temperature,
+differentiable_laws(P& policy, const ragged<token>& prompts, const rollouts& r, double temperature = 0.8,
                     const differentiable_options& options = {}) {
   using S = space_t<P>;
   report out({options.tolerance});
@@ -115,7 +123,18 @@ differentiable_laws(P& policy, const ragged<token>& prompts, const rollouts& r, 
     policy.accumulate_score(prompts, r, std::vector<double>(T, 0.0), temperature, g);
     out.same(space(), g, s1, "zero coefficients: contribute exactly nothing");
   }
-  for (std::size_t cut = 0; cut <= r.size(); ++cut) {
+  {
+    rollouts other = r;
+    other.log_probs.assign(T, -3.0);
+    other.entropies.assign(T, 1.0);
+    other.finished.assign(r.size(), 0);
+    other.verdicts.assign(r.size(), verdict{.reward = 7});
+    out.near(space(), score_sum(other, c1), s1, n1,
+             "rollouts: other log-probs, entropies, flags and verdicts change nothing");
+  }
+  const std::size_t before = out.count();
+  for (std::size_t k = 0; k <= std::min<std::size_t>(r.size(), 16) && out.count() == before; ++k) {
+    const std::size_t cut = r.size() <= 16 ? k : random_key(3).below(r.size() + 1, k);
     const std::size_t at = r.offsets[cut];
     vector_t<S> g = space().zero();
     policy.accumulate_score(prompts, slice(r, 0, cut), std::span(c1).first(at), temperature, g);

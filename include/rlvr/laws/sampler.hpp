@@ -36,16 +36,32 @@ inline void check_same_rollouts(report& out, const rollouts& got, const rollouts
                              report::text(got.log_probs[t]), ", ", report::text(expected.log_probs[t])));
 }
 
+/// The rollouts that a sampler gives where max_tokens is `longest`, of what it gives where it is more.
+inline rollouts cut_rollouts(const rollouts& r, std::size_t longest) {
+  rollouts out;
+  for (std::size_t i = 0; i < r.size(); ++i) {
+    for (std::size_t t = r.offsets[i]; t < std::min(r.offsets[i] + longest, r.offsets[i + 1]); ++t) {
+      out.tokens.push_back(r.tokens[t]);
+      out.log_probs.push_back(r.log_probs[t]);
+      out.entropies.push_back(r.entropies[t]);
+    }
+    out.offsets.push_back(out.tokens.size());
+    out.prompts.push_back(r.prompts[i]);
+    out.finished.push_back(r.length(i) > longest ? std::uint8_t{0} : r.finished[i]);
+  }
+  return out;
+}
+
 }  // namespace detail
 
-/// Tries what sampler promises: a pure function of (parameters, prompts, requests, options, key) whose draws
-/// do not depend on how requests are cut or ordered, whose shapes are right, and whose log-probabilities are
-/// those of the distribution it draws from.
+/// Tries what sampler promises: a pure function of (parameters, prompts, requests, options, key) that draws where the
+/// concept says, whatever else is asked for and in which order, whose shapes and flags are right, and whose
+/// log-probabilities are those of the distribution it draws from.
 ///
 /// Needs at least one request of two rollouts; requests worth some hundred tokens make the statistical laws sharp,
 /// unless all tokens are equally likely, as where parameters are zero; and the laws that two keys, or two rollouts of a
-/// prompt, differ are tried when the rollouts have 50 nats of entropy in all. About twice the sampling of `requests`
-/// per cut.
+/// prompt, differ are tried when the rollouts have 50 nats of entropy in all. At temperature 1 a sampler that forgets
+/// the temperature passes: choose another, such as 0.8. About twice the sampling of `requests` per cut.
 template <sampler P>
 violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,
                         const sampling_options& sampling, random_key key, const law_options& options = {}) {
@@ -74,10 +90,19 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
     out.fail(concat("shapes: ", whole.size(), " rollouts, asked for ", next));
     return out.take();
   }
-  for (std::size_t i = 0; i < whole.size(); ++i)
-    if (whole.length(i) < 1 || whole.length(i) > sampling.max_tokens)
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    if (whole.length(i) < 1 || whole.length(i) > sampling.max_tokens) {
       out.fail(concat("shapes: rollout ", i, " has ", whole.length(i), " tokens, max_tokens is ",
                       sampling.max_tokens));
+      break;
+    }
+    if (whole.finished[i] != 1 && (whole.finished[i] != 0 || whole.length(i) < sampling.max_tokens)) {
+      out.fail(concat("finished: is ", whole.finished[i], " for rollout ", i, " of ", whole.length(i),
+                      " tokens, expected 1 where fewer than max_tokens = ", sampling.max_tokens,
+                      " were drawn, else 1 or 0"));
+      break;
+    }
+  }
 
   // Log-probabilities: valid, and of the distribution drawn from. d_t = -log pi(y_t) - H_t has mean 0 given
   // the past, so that sum d / sqrt(sum d^2) is about standard normal; 7 has a false-alarm probability below
@@ -134,6 +159,37 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
     end -= requests[q].count;
   }
   detail::check_same_rollouts(out, draw(reversed), backwards, "pure: requests in reverse order");
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < whole.size(); ++i) longest = std::max(longest, whole.length(i));
+  if (longest > 1) {
+    const auto half = static_cast<std::uint32_t>(longest / 2);
+    detail::check_same_rollouts(out, policy.sample(prompts, requests, {sampling.temperature, half}, key),
+                                detail::cut_rollouts(whole, half),
+                                concat("max_tokens: ", half, " instead of ", sampling.max_tokens,
+                                       " cuts the same rollouts, and those cut have finished = 0"));
+  }
+
+  // Where two rollouts of a prompt part, they draw from one distribution: the larger token has the larger number. One
+  // drawn with other numbers passes half of the pairs.
+  const auto check_numbers = [&] {
+    std::size_t i = 0;
+    for (const sample_request& request : requests)
+      for (std::uint32_t k = 0; k < request.count; ++k, ++i) {
+        if (k == 0) continue;
+        const std::span<const token> a = whole.completion(i - 1), b = whole.completion(i);
+        std::size_t t = 0;
+        while (t < a.size() && t < b.size() && a[t] == b[t]) ++t;
+        if (t == a.size() || t == b.size()) continue;
+        const std::uint32_t r = request.first + k, position = static_cast<std::uint32_t>(t);
+        const double u = key.uniform(request.prompt, r - 1, position), v = key.uniform(request.prompt, r, position);
+        if ((a[t] < b[t]) == (u < v)) continue;
+        return out.fail(concat("draws: rollouts ", r - 1, " and ", r, " of prompt ", request.prompt,
+                               " have the tokens ", a[t], " and ", b[t], " at position ", t, ", where key.uniform is ",
+                               report::text(u), " and ", report::text(v),
+                               ": not the inverse of the cumulative distribution there"));
+      }
+  };
+  check_numbers();
 
   // Different draws.
   if (entropy > 50) {
@@ -173,7 +229,8 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
 }
 
 /// Tries what scorer promises on rollouts r that the policy sampled at this temperature with its present
-/// parameters: the sampler's log-probabilities and entropies, whatever else stands in the batch.
+/// parameters: the sampler's log-probabilities and entropies, whatever else stands in the batch. At temperature 1 a
+/// scorer that forgets the temperature passes.
 template <scorer P>
 violations scorer_laws(P& policy, const ragged<token>& prompts, const rollouts& r, double temperature,
                        const law_options& options = {}) {

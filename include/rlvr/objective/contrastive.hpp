@@ -16,9 +16,10 @@ namespace rlvr {
 ///     kappa = weight (R_i - mean of the others' R)  on the active tokens of sequence i
 ///
 /// For K = 2: R_i - R_j, the paper's pairwise form. No importance weights: the minimum is the regularised optimum
-/// wherever the sequences come from. weight = 1 / B is the mean over sequences. Branches: active; unpaired in a group
-/// of one, whose coefficients are 0. Throws std::invalid_argument for arrays missing or not finite, coefficients that
-/// overflow, beta not positive. O(T).
+/// wherever the sequences come from. weight = 1 / B is the mean over sequences. A sequence whose tokens are all masked
+/// still counts with its reward: leave unscored rollouts out of the batch. Branches: active; unpaired in a group of one,
+/// whose coefficients are 0. Throws std::invalid_argument for arrays missing or not finite, coefficients that overflow,
+/// beta not positive. O(T).
 /// Source: Flet-Berliac et al. 2024, arXiv 2406.19185; the loss is derived from its gradient.
 struct contrastive_policy_gradient {
   double beta = 0.1;

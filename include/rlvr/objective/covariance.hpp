@@ -21,6 +21,7 @@ namespace rlvr {
 /// Source: Cui et al. 2025, arXiv 2505.22617.
 template <class Real>
 std::vector<Real> token_covariances(const token_batch<Real>& b) {
+  validate(b, "token_covariances");
   std::vector<Real> cov(b.tokens());
   const auto advantage = [&](std::size_t i, std::size_t t) {
     return static_cast<double>(b.advantages.empty() ? b.token_advantages[t] : b.advantages[i]);

@@ -21,8 +21,9 @@ enum class binary_divergence { total_variation, kl };
 ///     d = |p - q|,  or  q log(q/p) + (1 - q) log((1 - q + 1e-8) / (1 - p + 1e-8))
 ///
 /// Branches: clipped_high, clipped_low (M = 0), active (also where a clamp holds). verl computes min(r, 3): it asks for
-/// clip_ratio_c with default 20, but that field is 3. Throws std::invalid_argument for low, high or cap negative or
-/// NaN, log_ratio_limit not positive. Source: Qi et al. 2026, arXiv 2602.04879; verl dppo_tv, dppo_kl.
+/// clip_ratio_c with default 20 (core_algos.py:1427 and :1508 of 0.9.1), but that field is 3 (config/actor.py:163).
+/// In d, log-probabilities below -87 (double: -708) count as that. Throws std::invalid_argument for low, high or cap
+/// negative or NaN, log_ratio_limit not positive. Source: Qi et al. 2026, arXiv 2602.04879; verl dppo_tv, dppo_kl.
 struct dppo {
   double low = 0.2;
   double high = 0.2;
@@ -40,8 +41,9 @@ struct dppo {
     const Real limit = static_cast<Real>(log_ratio_limit), bottom = vector_exp(-limit), top = vector_exp(limit);
     constexpr Real infinity = std::numeric_limits<Real>::infinity();
     const auto run = [&](const auto& distance) {  // from q to p, with a sign: only one bound matters to an advantage
-      const auto kernel = [lower = static_cast<Real>(low), upper = static_cast<Real>(high), bottom,
-                           most = std::min(static_cast<Real>(cap), top), distance](Real a, Real now, Real old) {
+      const Real most = std::min(static_cast<Real>(cap), top) + Real(0);  // not -0
+      const auto kernel = [lower = static_cast<Real>(low), upper = static_cast<Real>(high), bottom, most,
+                           distance](Real a, Real now, Real old) {
         const Real d = detail::clamp_around_zero(now - old, least_exponent<Real>, most_exponent<Real>);
         const Real r = vector_exp_in_range(d), w = detail::clamp_positive(r, bottom, most);
         const Real moved = distance(r, now, old);

@@ -63,7 +63,7 @@ template <class First, class Second>
 two_pass_kernel(First, Second) -> two_pass_kernel<First, Second>;
 
 /// x, clamped to [least, most], least < 0 < most, by two integer instructions: the bits of negative numbers grow with
-/// the magnitude. A NaN becomes least, most or stays; infinite and NaN inputs are found elsewhere. Written so that
+/// the magnitude. A NaN becomes least or most; infinite and NaN inputs are found elsewhere. Written so that
 /// gcc 12 sees a minimum at once: a conversion of the choice, or std::min's references, would leave a branch.
 template <class Real>
 Real clamp_around_zero(Real x, Real least, Real most) {
@@ -74,7 +74,7 @@ Real clamp_around_zero(Real x, Real least, Real most) {
   return std::bit_cast<Real>(value < high ? value : high);
 }
 
-/// x >= 0, clamped to [least, most], 0 <= least, in the same way.
+/// x >= 0, clamped to [least, most], in the same way; most where most < least. Neither may be -0.
 template <class Real>
 Real clamp_positive(Real x, Real least, Real most) {
   using bits = bits_of<Real>;
@@ -132,10 +132,10 @@ inline constexpr std::size_t block_length = 128;
 inline constexpr std::size_t fetched_ahead = 512;
 
 /// Tokens [begin, begin + n) of one sequence: kernel, mask (`keep` has all bits set, or none), weight and combination
-/// in one loop without branches over contiguous arrays. False when a result is not finite. Adding 0 x makes a result
-/// NaN when an input is infinite or NaN, whatever the kernel's comparisons do; magnitudes are compared as integers,
-/// whose maximum is vector code. `advantages` is an array, or the one of all tokens. flatten: a call that is left in
-/// the loop costs a factor of ten.
+/// in one loop (two for a two_pass_kernel) without branches over contiguous arrays. False when a result is not finite.
+/// Adding 0 x makes a result NaN when an input is infinite or NaN, whatever the kernel's comparisons do; magnitudes are
+/// compared as integers, whose maximum is vector code. `advantages` is an array, or the one of all tokens. flatten: a
+/// call that is left in the loop costs a factor of ten.
 template <combine How, bool Coded, class Real, class Advantages, class Kernel, class... In>
 [[gnu::flatten]] bool fill(std::size_t n, Real weight, const bits_of<Real>* keep, Real* out, bits_of<Real>* codes,
                            Advantages advantages, Kernel kernel, const In*... in) {
@@ -210,7 +210,7 @@ void each_token(const char* who, const token_batch<Real>& b, advantage_use use,
                                 (arrays[I].values.data() + t)...);
       };
       constexpr auto all = std::make_index_sequence<N>{};
-      const Real* own = b.token_advantages.data() + t;
+      const Real* own = per_token ? b.token_advantages.data() + t : nullptr;
       const bool sound = per_token ? (codes.empty() ? run.template operator()<false>(own, all)
                                                     : run.template operator()<true>(own, all))
                                    : (codes.empty() ? run.template operator()<false>(advantage, all)

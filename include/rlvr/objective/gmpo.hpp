@@ -19,7 +19,8 @@ namespace rlvr {
 /// to be weighted by sequence_mean_of_token_mean. The bounds are in log space. `epsilon` is added to n in both means
 /// (verl 1e-8). Branches: clipped_high, clipped_low, active. A geometric mean that overflows is an error.
 /// Throws std::invalid_argument for low, high or epsilon negative or NaN. verl's geo_mean takes the mean over its
-/// micro-batch, and so depends on how the batch is cut; it takes low and high from clip_ratio (0.2).
+/// micro-batch (core_algos.py:2000 of 0.9.1), and so depends on how the batch is cut; it takes low and high from
+/// clip_ratio (0.2).
 /// Source: Zhao et al. 2025, arXiv 2507.20673, low = high = 0.4.
 struct gmpo {
   double low = 0.4;
@@ -52,10 +53,10 @@ struct gmpo {
               b.advantages.empty()
                   ? detail::sum_active(b, i, [clipped, each](std::size_t t) { return clipped(each[t], t); })
                   : detail::sum_active(b, i, [clipped, own](std::size_t t) { return clipped(own, t); });
-          const double a = b.advantages.empty() ? detail::sum_active(b, i, [each](std::size_t t) { return each[t]; })
-                                                : static_cast<double>(own) * length;
+          const double sum = b.advantages.empty() ? detail::sum_active(b, i, [each](std::size_t t) { return each[t]; })
+                                                  : static_cast<double>(own) * length;
           // d z_t / d log pi is 1 / (length + epsilon); weights divide by the length.
-          const Real kappa = length == 0 ? Real(0) : static_cast<Real>(a / n * std::exp(z / n) * (length / n));
+          const Real kappa = length == 0 ? Real(0) : static_cast<Real>(sum / n * std::exp(z / n) * (length / n));
           return [kappa, floor, ceiling](Real a, Real now, Real old) {
             const Real d = now - old;
             const bool up = (a > 0) & (d > ceiling), down = (a < 0) & (d < floor), none = a == 0;

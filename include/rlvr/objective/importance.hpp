@@ -45,7 +45,7 @@ struct importance_correction {
                   std::span<branch> branches = {}) const {
     require(min >= 0 && min <= max, "importance_correction: the weights are in [", min, ", ", max, "]");
     require(log_ratio_limit > 0, "importance_correction: log_ratio_limit is ", log_ratio_limit);
-    const bool token = over == importance_over::token;
+    const bool per_token = over == importance_over::token;
     detail::each_token<detail::combine::multiply>(
         "importance_correction", b, detail::advantage_use::unused, {}, coefficients, branches,
         std::array<detail::token_array<Real>, 2>{
@@ -54,22 +54,23 @@ struct importance_correction {
          least = std::max(static_cast<Real>(-log_ratio_limit), least_exponent<Real>),
          most = std::min(static_cast<Real>(log_ratio_limit), most_exponent<Real>), how = bound](std::size_t i) {
           Real sequence = 0;
-          if (!token) {
+          if (!per_token) {
             double e =
                 detail::sum_active(b, i, [&](std::size_t t) { return b.old_log_probs[t] - b.sampled_log_probs[t]; });
             if (over == importance_over::sequence_geometric_mean)
               e /= static_cast<double>(std::max<std::size_t>(detail::active_length(b, i), 1));
             sequence = static_cast<Real>(e);
           }
-          return [floor, ceiling, least, most, how, token, sequence](Real, Real old, Real sampled) {
-            const Real e = detail::select(token, old - sampled, sequence);
+          const Real unknown = sequence == sequence ? Real(0) : sequence;  // a NaN, which the clamp would lose
+          return [floor, ceiling, least, most, how, per_token, sequence, unknown](Real, Real old, Real sampled) {
+            const Real e = detail::select(per_token, old - sampled, sequence);
             const Real v = vector_exp_in_range(detail::clamp_around_zero(e, least, most));
             const bool outside = (v < floor) | (v > ceiling);
             const Real raised = detail::select(v < floor, floor, v);
             const Real truncated = detail::select(raised > ceiling, ceiling, raised);
             const Real inside = detail::select(how == importance_bound::zero, v, Real(1));
             const Real masked = detail::select(outside, Real(0), inside);
-            const Real factor = detail::select(how == importance_bound::truncate, truncated, masked);
+            const Real factor = detail::select(how == importance_bound::truncate, truncated, masked) + unknown;
             const detail::wide_branch<Real> code = branch::active;
             return detail::token_value<Real>{factor, code.or_if(factor == 0, branch::rejected)};
           };

@@ -38,24 +38,39 @@ concept objective = requires(const O& o, const token_batch<Real>& b, std::span<c
   o(b, weights, coefficients, branches);
 };
 
-/// An objective in which no sequence looks at another: it may be run on parts of a batch, with the same bits. The
-/// others have a member type `whole_batch`.
+/// What changes coefficients that an objective has written: corrections multiply them, `c(batch, coefficients,
+/// branches)`; penalties add to them, `p(batch, weights, coefficients)` (kl_penalty, which gives branches too, has an
+/// objective's call). Throws and costs as an objective.
 template <class O, class Real = double>
-concept separable_objective = objective<O, Real> && !requires {
+concept adjustment = requires(const O& o, const token_batch<Real>& b, std::span<const Real> weights,
+                              std::span<Real> coefficients, std::span<branch> branches) {
+  requires !objective<O, Real>;
+  requires requires { o(b, coefficients, branches); } || requires { o(b, weights, coefficients); };
+};
+
+/// An objective or adjustment in which no sequence looks at another: it may be run on parts of a batch, with the same
+/// bits. The others have a member type `whole_batch`.
+template <class O, class Real = double>
+concept separable = (objective<O, Real> || adjustment<O, Real>)&&!requires {
   typename O::whole_batch;
 };
 
-/// The coefficients as a new array: [T].
+template <class O, class Real = double>
+concept separable_objective = objective<O, Real> && separable<O, Real>;
+
+/// The coefficients as a new array: [T]. Throws what o throws.
 template <class Real, objective<Real> O>
 std::vector<Real> coefficients(const O& o, const token_batch<Real>& b, weights_of<Real> weights = {}) {
+  validate(b, "coefficients");
   std::vector<Real> out(b.tokens());
   o(b, weights, std::span<Real>(out), std::span<branch>{});
   return out;
 }
 
-/// Runs an objective on `parts` parts of about as many tokens. `parallel_for(n, f)` must call f(0) ... f(n-1), in any
-/// order, on any threads, and hand on what they throw. The bits are those of one call on the whole batch.
-template <class Real, separable_objective<Real> O, class ParallelFor>
+/// Runs an objective or adjustment on `parts` parts of about as many tokens. `parallel_for(n, f)` must call
+/// f(0) ... f(n-1), in any order, on any threads, and hand on what they throw. The bits are those of one call on the
+/// whole batch.
+template <class Real, separable<Real> O, class ParallelFor>
 void run_in_parts(const O& o, const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> out,
                   std::span<branch> branches, std::size_t parts, ParallelFor&& parallel_for) {
   validate(b, "run_in_parts");
@@ -70,8 +85,16 @@ void run_in_parts(const O& o, const token_batch<Real>& b, weights_of<Real> weigh
     const std::size_t first = bounds[k], last = bounds[k + 1];
     if (first == last) return;
     const std::size_t begin = b.begin(first), count = b.end(last - 1) - begin;
-    o(part(b, first, last), weights.empty() ? weights : weights.subspan(first, last - first), out.subspan(begin, count),
-      branches.empty() ? branches : branches.subspan(begin, count));
+    const token_batch<Real> own = part(b, first, last);
+    const auto own_weights = weights.empty() ? weights : weights.subspan(first, last - first);
+    const std::span<Real> own_out = out.subspan(begin, count);
+    const std::span<branch> own_branches = branches.empty() ? branches : branches.subspan(begin, count);
+    if constexpr (objective<O, Real>)
+      o(own, own_weights, own_out, own_branches);
+    else if constexpr (requires { o(own, own_out, own_branches); })
+      o(own, own_out, own_branches);
+    else
+      o(own, own_weights, own_out);
   });
 }
 

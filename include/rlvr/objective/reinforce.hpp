@@ -8,6 +8,7 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/validate.hpp>
 
 namespace rlvr {
 
@@ -18,10 +19,11 @@ namespace rlvr {
 /// kappa, what the objective multiplies grad log pi with, is A_i; `weight` is the aggregation. weight = 1/B
 /// is the mean over rollouts of the sum over tokens, the gradient of the expected reward. It does not depend
 /// on how the batch is cut, so that parts of a batch add up to the whole. Returns T coefficients for [B]
-/// advantages. Throws std::invalid_argument when sizes differ, or the weight, an advantage or their product is not
-/// finite. O(T). Source: REINFORCE (Williams 1992).
+/// advantages. Throws std::invalid_argument when sizes differ, for r's as validate_offsets does, or the weight, an
+/// advantage or their product is not finite. O(T). Source: REINFORCE (Williams 1992).
 inline std::vector<double> reinforce_coefficients(const rollouts& r, std::span<const double> advantages,
                                                   double weight) {
+  validate_offsets(r);
   require(advantages.size() == r.size(), "reinforce_coefficients: ", advantages.size(), " advantages for ",
           r.size(), " rollouts");
   require(std::isfinite(weight), "reinforce_coefficients: weight is ", weight);

@@ -45,6 +45,7 @@ struct rejection {
   std::vector<std::uint8_t> kept(const token_batch<Real>& b) const {
     require(min <= max, "rejection: the statistic is kept in [", min, ", ", max, "]");
     require(log_ratio_limit > 0, "rejection: log_ratio_limit is ", log_ratio_limit);
+    validate(b, "rejection");
     std::vector<Real> value(b.tokens());
     detail::each_token<detail::combine::assign>(
         "rejection", b, detail::advantage_use::unused, {}, value, {},
@@ -80,6 +81,7 @@ struct rejection {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    validate(b, "rejection");
     require(coefficients.size() == b.tokens(), "rejection: ", coefficients.size(), " coefficients for ", b.tokens(),
             " tokens");
     require(branches.empty() || branches.size() == b.tokens(), "rejection: ", branches.size(), " branches for ",

@@ -18,7 +18,8 @@ namespace rlvr {
 ///
 /// Branches: active; saturated where |log r| > log_ratio_limit, kappa 0 (verl 20; TRL has none). A kappa whose r or
 /// s (1 - s) is below e^-80 is 0. Belongs with sequence_mean_of_token_mean.
-/// Throws std::invalid_argument for a tau or log_ratio_limit not positive, or a tau not finite.
+/// Throws std::invalid_argument for a tau outside [1e-30, 1e6], where floats can no longer tell r from 1 or from
+/// infinity, and a log_ratio_limit not positive.
 /// Source: Gao et al. 2025, arXiv 2511.20347; verl's and TRL's sapo.
 struct sapo {
   double tau_positive = 1.0;
@@ -29,8 +30,8 @@ struct sapo {
   void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    require(tau_positive > 0 && tau_positive < infinity, "sapo: tau_positive is ", tau_positive);
-    require(tau_negative > 0 && tau_negative < infinity, "sapo: tau_negative is ", tau_negative);
+    require(tau_positive >= 1e-30 && tau_positive <= 1e6, "sapo: tau_positive is ", tau_positive);
+    require(tau_negative >= 1e-30 && tau_negative <= 1e6, "sapo: tau_negative is ", tau_negative);
     require(log_ratio_limit > 0, "sapo: log_ratio_limit is ", log_ratio_limit);
     // Log-ratios d outside [from, to] have a gate s (1 - s) or a ratio below e^-80: nothing.
     const auto from = [&](double tau) {

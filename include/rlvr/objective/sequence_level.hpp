@@ -26,6 +26,7 @@ struct sequence_level {
   template <class Real>
   void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    validate(b, "sequence_level");
     std::vector<Real> mean(b.tokens());
     detail::each_token<detail::combine::assign>(
         "sequence_level", b, detail::advantage_use::unused, {}, mean, {}, detail::now_and_old(b),

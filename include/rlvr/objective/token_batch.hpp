@@ -17,8 +17,9 @@ namespace rlvr {
 ///
 /// Sequence i has the tokens [offsets[i], offsets[i+1]) less offsets[0], so that a part of a batch is again a batch
 /// whose offsets go on where they were. Log-probabilities are natural logarithms of the probability of the sampled
-/// token. Values at tokens outside the mask are never looked at: they may be NaN. Everything an objective reads at a
-/// token inside the mask must be finite.
+/// token, so at most 0 but for rounding. Their sign is not checked, because densities may have any: negative
+/// log-likelihoods in their place invert every ratio without an error. Values at tokens outside the mask are never
+/// looked at: they may be NaN. Everything an objective reads at a token inside the mask must be finite.
 template <std::floating_point Real>
 struct token_batch {
   std::span<const std::size_t> offsets;       ///< [B+1], never decreasing
@@ -40,7 +41,9 @@ struct token_batch {
 };
 
 /// The batch of rollouts whose policy has not moved since: log_probs, old_log_probs and sampled_log_probs are those of
-/// the rollouts. `r` and `advantages` must outlive it. Replace log_probs by those of the moved policy.
+/// the rollouts. `r` and `advantages` must outlive it: temporaries do not compile. Replace log_probs by those of the
+/// moved policy, and entropies together with them: `b.log_probs = now.log_probs; b.entropies = now.entropies;` with now
+/// what its `score` returned.
 inline token_batch<double> batch_of(const rollouts& r, std::span<const double> advantages) {
   return {.offsets = r.offsets,
           .advantages = advantages,
@@ -53,6 +56,9 @@ inline token_batch<double> batch_of(const rollouts& r, std::span<const double> a
           .mask = {},
           .groups = {}};
 }
+token_batch<double> batch_of(const rollouts&, const std::vector<double>&&) = delete;  // it would dangle
+token_batch<double> batch_of(const rollouts&&, std::span<const double>) = delete;
+token_batch<double> batch_of(const rollouts&&, const std::vector<double>&&) = delete;
 
 /// Checks offsets and the sizes of all arrays that are given, B and P linear. `who` begins the message.
 /// Throws std::invalid_argument that names array, index and value.

@@ -118,6 +118,13 @@ struct gae {
 
   advantages_and_returns operator()(std::span<const double> token_level_rewards, std::span<const double> values,
                                     const token_layout& layout) const {
+    const auto share = [](const char* name, double x) { require(x >= 0 && x <= 1, "gae: ", name, " is ", x); };
+    share("gae_gamma", gae_gamma);
+    share("gae_lambda", gae_lambda);
+    share("gae_lambda_value", gae_lambda_value.value_or(0));
+    share("gae_lambda_policy", gae_lambda_policy.value_or(0));
+    require(length_adaptive_alpha >= 0 && is_finite(length_adaptive_alpha), "gae: length_adaptive_alpha is ",
+            length_adaptive_alpha);
     const gae_options policy{
         .gamma = gae_gamma, .lambda = gae_lambda_policy.value_or(gae_lambda), .length_adaptive = length_adaptive_alpha};
     const gae_options value{.gamma = gae_gamma, .lambda = gae_lambda_value.value_or(gae_lambda)};
@@ -161,6 +168,7 @@ struct clipped_pg_loss {
   template <class Real>
   void operator()(const token_batch<Real>& given, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    check();
     token_batch<Real> b = given;
     if (force_on_policy_ratio == nemo_rl_2026_08::force_on_policy_ratio::yes) b.old_log_probs = b.log_probs;
     const std::vector<Real> weights = sequence_weights<Real>(b, how());
@@ -190,6 +198,26 @@ struct clipped_pg_loss {
   }
 
  private:
+  void check() const {
+    const auto at_least_zero = [](const char* name, double x) {
+      require(x >= 0 && is_finite(x), "clipped_pg_loss: ", name, " is ", x);
+    };
+    const bool least_is_weight = ratio == nemo_rl_2026_08::ratio::cispo;  // 1 - ratio_clip_min, not below 0
+    require(ratio_clip_min >= 0 && (!least_is_weight || ratio_clip_min <= 1), "clipped_pg_loss: ratio_clip_min is ",
+            ratio_clip_min);
+    require(ratio_clip_max >= 0, "clipped_pg_loss: ratio_clip_max is ", ratio_clip_max);
+    require(!ratio_clip_c || *ratio_clip_c > 1, "clipped_pg_loss: ratio_clip_c is ", ratio_clip_c.value_or(0));
+    require(is_finite(reference_policy_kl_penalty), "clipped_pg_loss: reference_policy_kl_penalty is ",
+            reference_policy_kl_penalty);
+    require(kl_input_clamp_value > 0, "clipped_pg_loss: kl_input_clamp_value is ", kl_input_clamp_value);
+    require(kl_output_clamp_value > 0, "clipped_pg_loss: kl_output_clamp_value is ", kl_output_clamp_value);
+    at_least_zero("truncated_importance_sampling_ratio_min", truncated_importance_sampling_ratio_min);
+    require(truncated_importance_sampling_ratio >= truncated_importance_sampling_ratio_min,
+            "clipped_pg_loss: truncated_importance_sampling_ratio is ", truncated_importance_sampling_ratio);
+    at_least_zero("global_valid_seqs", global_valid_seqs.value_or(0));
+    at_least_zero("global_valid_toks", global_valid_toks.value_or(0));
+  }
+
   template <class Real>
   void policy(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients,
               std::span<branch> branches) const {
@@ -243,7 +271,12 @@ struct dpo_loss {
   template <class Real>
   void operator()(const token_batch<Real>& b, std::span<const preference_pair> pairs,
                   coefficients_of<Real> coefficients, std::span<branch> branches = {}) const {
+    require(reference_policy_kl_penalty > 0 && is_finite(reference_policy_kl_penalty),
+            "dpo_loss: reference_policy_kl_penalty is ", reference_policy_kl_penalty);
+    require(is_finite(preference_loss_weight), "dpo_loss: preference_loss_weight is ", preference_loss_weight);
     require(is_finite(sft_loss_weight), "dpo_loss: sft_loss_weight is ", sft_loss_weight);
+    const double sequences = global_valid_seqs.value_or(0);
+    require(sequences >= 0 && is_finite(sequences), "dpo_loss: global_valid_seqs is ", sequences);
     const double share = 1 / (global_valid_seqs.value_or(2.0 * static_cast<double>(pairs.size())) / 2 + 1e-8);
     const bool mean = preference_average_log_probs == average_log_probs::yes;
     dpo{.beta = reference_policy_kl_penalty, .score = mean ? sequence_score::mean : sequence_score::sum}(

@@ -59,6 +59,9 @@ struct advantages {
   advantages_and_returns operator()(std::span<const verdict> verdicts, const groups& g, const token_layout& layout,
                                     std::span<const double> kl = {}, std::span<const double> values = {}) const {
     using kind = openrlhf_2026_09::estimator;
+    require(gamma >= 0 && gamma <= 1, "advantages: gamma is ", gamma);
+    require(lambd >= 0 && lambd <= 1, "advantages: lambd is ", lambd);
+    require(is_finite(init_kl_coef), "advantages: init_kl_coef is ", init_kl_coef);
     require(!reward_clip_range || reward_clip_range->first <= reward_clip_range->second,
             "advantages: reward_clip_range is not increasing");
     std::vector<verdict> shaped(verdicts.begin(), verdicts.end());
@@ -131,7 +134,14 @@ struct aggregate_loss {
   std::optional<double> batch_num_tokens{};   ///< for the token level
   std::optional<double> global_batch_size{};  ///< for the sequence level
 
+  /// Throws std::invalid_argument for a member that is not positive and finite.
   aggregation how() const {
+    const auto positive = [](const char* name, double x) {
+      require(x > 0 && is_finite(x), "aggregate_loss: ", name, " is ", x);
+    };
+    positive("dp_size", dp_size);
+    positive("batch_num_tokens", batch_num_tokens.value_or(1));
+    positive("global_batch_size", global_batch_size.value_or(1));
     const bool token = token_level_loss == openrlhf_2026_09::token_level_loss::yes;
     const std::optional<double> total = token ? batch_num_tokens : global_batch_size;
     aggregation out{.by = token ? denominator::active_tokens : denominator::valid_sequences};
@@ -159,6 +169,7 @@ struct policy_loss {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    check();
     const bool corrected = is_correction_level != openrlhf_2026_09::is_correction_level::off;
     const bool sequence = policy_loss_type == openrlhf_2026_09::policy_loss_type::gspo;
     aggregate_loss over = aggregate;
@@ -179,6 +190,15 @@ struct policy_loss {
   }
 
  private:
+  void check() const {
+    require(clip_eps_low >= 0, "policy_loss: clip_eps_low is ", clip_eps_low);
+    require(clip_eps_high >= 0, "policy_loss: clip_eps_high is ", clip_eps_high);
+    require(!dual_clip || *dual_clip > 1, "policy_loss: dual_clip is ", dual_clip.value_or(0));
+    const auto [low, high] = is_correction_threshold;
+    const bool ratio = is_correction_gating == openrlhf_2026_09::is_correction_gating::ratio;
+    require(low <= high && (!ratio || low >= 0), "policy_loss: is_correction_threshold is [", low, ", ", high, "]");
+  }
+
   template <class Real>
   void correct(const token_batch<Real>& b, coefficients_of<Real> coefficients, std::span<branch> branches) const {
     using gating = openrlhf_2026_09::is_correction_gating;
@@ -216,8 +236,10 @@ struct kl_loss {
 
   template <class Real>
   void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients) const {
+    require(is_finite(coefficient), "kl_loss: coefficient is ", coefficient);
     kl_penalty penalty{.coefficient = coefficient, .estimator = estimator, .output_limit = 10};
     if (unbiased_gradient == openrlhf_2026_09::unbiased_gradient::no) return penalty(b, weights, coefficients);
+    validate(b, "kl_loss");
     require(coefficients.size() == b.tokens(), "kl_loss: ", coefficients.size(), " coefficients for ", b.tokens(),
             " tokens");
     penalty = {.coefficient = coefficient, .estimator = kl_estimator::k2};

@@ -88,6 +88,7 @@ struct rloo_advantages {
   /// kl: [B] sums of old_log_probs - reference_log_probs, or empty when beta is 0.
   std::vector<double> operator()(std::span<const verdict> verdicts, const groups& g,
                                  std::span<const double> kl = {}) const {
+    require(is_finite(beta), "rloo_advantages: beta is ", beta);
     require(beta == 0 || kl.size() == verdicts.size(), "rloo_advantages: ", kl.size(), " KL sums for ", verdicts.size(),
             " verdicts");
     require(!reward_clip_range || reward_clip_range->first <= reward_clip_range->second,
@@ -100,7 +101,7 @@ struct rloo_advantages {
       if (beta != 0) r -= beta * kl[i];
       scored.push_back(rewards[i].scored);
     }
-    detail::check_groups(rewards.size(), g);
+    rlvr::detail::check_groups(rewards.size(), g);
     for (std::size_t k = 0; k < g.size(); ++k) {  // a rollout without siblings has no advantage, and no say below
       const auto of_group = std::span<std::uint8_t>(scored).subspan(g.begin(k), g.size(k));
       if (std::count(of_group.begin(), of_group.end(), 1) == 1) std::fill(of_group.begin(), of_group.end(), 0);
@@ -131,6 +132,20 @@ inline importance_correction vllm_correction(
 
 // --- losses ---------------------------------------------------------------------------------------------------------
 
+namespace detail {
+/// What the losses' options have in common, by their names.
+inline void check_options(const char* who, double epsilon, std::optional<double> epsilon_high, double beta,
+                          double top_entropy_quantile, double gradient_accumulation_steps) {
+  require(epsilon >= 0, who, ": epsilon is ", epsilon);
+  require(!epsilon_high || *epsilon_high >= 0, who, ": epsilon_high is ", epsilon_high.value_or(0));
+  require(is_finite(beta), who, ": beta is ", beta);
+  require(top_entropy_quantile >= 0 && top_entropy_quantile <= 1, who, ": top_entropy_quantile is ",
+          top_entropy_quantile);
+  require(gradient_accumulation_steps > 0 && is_finite(gradient_accumulation_steps), who,
+          ": gradient_accumulation_steps is ", gradient_accumulation_steps);
+}
+}  // namespace detail
+
 /// GRPOTrainer._compute_loss: coefficients of one micro-batch, aggregation and KL included. Members are GRPOConfig's,
 /// with its defaults. luspo belongs with importance_level::sequence. cispo's bound is epsilon_high itself.
 ///
@@ -160,6 +175,7 @@ struct grpo_loss {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    check();
     const std::vector<Real> weights = sequence_weights<Real>(b, how());
     policy(b, std::span<const Real>(weights), coefficients, branches);
     if (off_policy_mask_threshold) {
@@ -201,6 +217,7 @@ struct grpo_loss {
   /// the threshold of top_entropy_quantile: a token mean over those tokens whatever the loss_type.
   template <class Real>
   std::vector<Real> entropy_weights(token_batch<Real> b) const {
+    check();
     validate(b, "entropy_weights");
     require(b.tokens() == 0 || !b.entropies.empty(), "entropy_weights: entropies is not given");
     std::vector<std::uint8_t> mask(b.tokens());
@@ -213,6 +230,29 @@ struct grpo_loss {
   }
 
  private:
+  void check() const {
+    detail::check_options("grpo_loss", epsilon, epsilon_high, beta, top_entropy_quantile, gradient_accumulation_steps);
+    const auto positive = [](const char* name, double x) {
+      require(x > 0 && is_finite(x), "grpo_loss: ", name, " is ", x);
+    };
+    positive("sapo_temperature_pos", sapo_temperature_pos);
+    positive("sapo_temperature_neg", sapo_temperature_neg);
+    positive("max_completion_length", max_completion_length);
+    positive("steps_per_generation", steps_per_generation);
+    positive("num_items_in_batch", num_items_in_batch.value_or(1));
+    const auto shape = [](const char* name, double x) {
+      require(x >= 0 && is_finite(x), "grpo_loss: ", name, " is ", x);
+    };
+    shape("vespo_k_pos", vespo_k_pos);
+    shape("vespo_lambda_pos", vespo_lambda_pos);
+    shape("vespo_k_neg", vespo_k_neg);
+    shape("vespo_lambda_neg", vespo_lambda_neg);
+    const bool bounds = !delta || (*delta >= 1 && std::max(1 + epsilon_high.value_or(epsilon), *delta) > 1);
+    require(bounds, "grpo_loss: delta is ", delta.value_or(0));
+    const double threshold = off_policy_mask_threshold.value_or(0);
+    require(threshold == threshold, "grpo_loss: off_policy_mask_threshold is ", threshold);
+  }
+
   template <class Real>
   void policy(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients,
               std::span<branch> branches) const {
@@ -272,10 +312,10 @@ struct grpo_loss {
     penalty.add_to_rewards(now, std::span<Real>(value));  // -beta k3
     std::vector<double> mean(b.size());
     for (std::size_t i = 0; i < b.size(); ++i) {
-      const double n = static_cast<double>(std::max<std::size_t>(detail::active_length(b, i), 1));
+      const double n = static_cast<double>(std::max<std::size_t>(rlvr::detail::active_length(b, i), 1));
       const double log_ratio =
-          detail::sum_active(b, i, [&](std::size_t t) { return b.log_probs[t] - b.old_log_probs[t]; });
-      mean[i] = detail::sum_active(b, i, [&](std::size_t t) { return value[t]; }) / n;
+          rlvr::detail::sum_active(b, i, [&](std::size_t t) { return b.log_probs[t] - b.old_log_probs[t]; });
+      mean[i] = rlvr::detail::sum_active(b, i, [&](std::size_t t) { return value[t]; }) / n;
       scaled[i] = static_cast<Real>(static_cast<double>(weights[i]) * std::exp(log_ratio / n));
     }
     penalty(b, std::span<const Real>(scaled), coefficients);
@@ -295,6 +335,7 @@ struct rloo_loss {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    detail::check_options("rloo_loss", epsilon, epsilon_high, 0, 1, gradient_accumulation_steps);
     const std::vector<Real> weights = sequence_weights<Real>(b, dr_grpo(gradient_accumulation_steps));
     gspo{.low = epsilon,
          .high = epsilon_high.value_or(epsilon),
@@ -315,6 +356,7 @@ struct gmpo_loss {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    detail::check_options("gmpo_loss", epsilon, epsilon_high, beta, top_entropy_quantile, gradient_accumulation_steps);
     const aggregation how{
         .first = averaged_over::sequence, .by = denominator::all_sequences, .scale = gradient_accumulation_steps};
     token_batch<Real> kept = b;

@@ -2,8 +2,9 @@
 /// What verl 0.9.1 (September 2026) computes: its options by their names, its defaults, its numbers.
 ///
 /// Checked in float64 against the installed package run on ragged batches (tests/golden/frameworks/verl_golden.py), in
-/// the tests to 3e-9 relative. Not here: the gradient of entropy_coeff, which goes through logits (see
-/// entropy_bonus.hpp).
+/// the tests to 3e-9 relative: verl adds 1e-8 to the counts it divides by (verl/utils/torch_functional.py:308,
+/// verl/trainer/ppo/core_algos.py:1196), which is left out here. Not here: the gradient of entropy_coeff, which goes
+/// through logits (see entropy_bonus.hpp).
 
 #include <cmath>
 #include <cstddef>
@@ -131,11 +132,13 @@ inline constexpr rlvr::optimal_token_baseline optimal_token_baseline(handle_zero
 
 /// One option of rollout_rs other than *_k1, with its threshold: {over, k2 or k3, upper bound}.
 inline rejection rollout_rs(rejection_over over, sampler_divergence divergence, double threshold) {
+  require(threshold == threshold, "rollout_rs: threshold is ", threshold);
   return {.divergence = divergence, .over = over, .max = threshold};
 }
 /// An option *_k1 with its threshold "lower_upper", ratios of the sampler over the policy; a single threshold u means
 /// lower = 1 / u.
 inline rejection rollout_rs_k1(rejection_over over, double lower, double upper) {
+  require(lower >= 0 && lower <= upper, "rollout_rs_k1: the threshold is [", lower, ", ", upper, "]");
   return {.divergence = sampler_divergence::k1, .over = over, .min = std::log(lower), .max = std::log(upper)};
 }
 
@@ -151,6 +154,10 @@ struct rollout_correction {
   template <class Real>
   std::vector<Real> weights(const token_batch<Real>& b) const {
     if (rollout_is == verl_2026_09::rollout_is::none) return {};
+    require(rollout_is_threshold >= 0, "rollout_correction: rollout_is_threshold is ", rollout_is_threshold);
+    require(!rollout_is_lower || (*rollout_is_lower >= 0 && *rollout_is_lower <= rollout_is_threshold),
+            "rollout_correction: rollout_is_lower is ", rollout_is_lower.value_or(0));
+    validate(b, "rollout_correction");
     std::vector<Real> out(b.tokens(), Real(1));
     importance_correction correct{.max = rollout_is_threshold};
     if (rollout_is == verl_2026_09::rollout_is::sequence) correct.over = importance_over::sequence_product;
@@ -165,6 +172,7 @@ struct rollout_correction {
   /// compute_rollout_rejection_mask: the mask without what rollout_rs rejects, [T].
   template <class Real>
   std::vector<std::uint8_t> kept(const token_batch<Real>& b) const {
+    validate(b, "rollout_correction");
     std::vector<std::uint8_t> out(b.tokens());
     for (std::size_t t = 0; t < out.size(); ++t) out[t] = b.active(t);
     for (const rejection& one : rollout_rs) {
@@ -185,8 +193,16 @@ struct agg_loss {
   std::optional<double> batch_num_tokens{};   ///< for token_mean
   std::optional<double> global_batch_size{};  ///< for the sequence modes
 
+  /// Throws std::invalid_argument for a member that is not positive and finite, loss_scale_factor only where it counts.
   aggregation how() const {
     using mode = verl_2026_09::loss_agg_mode;
+    const auto positive = [](const char* name, double x) {
+      require(x > 0 && is_finite(x), "agg_loss: ", name, " is ", x);
+    };
+    positive("dp_size", dp_size);
+    positive("batch_num_tokens", batch_num_tokens.value_or(1));
+    positive("global_batch_size", global_batch_size.value_or(1));
+    if (loss_agg_mode == mode::seq_mean_token_sum_norm) positive("loss_scale_factor", loss_scale_factor);
     aggregation out;
     std::optional<double> total = batch_num_tokens;
     if (loss_agg_mode == mode::token_sum) total = 1;
@@ -238,6 +254,7 @@ struct actor_loss {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    check();
     const bool bypass = loss_mode == verl_2026_09::loss_mode::bypass_mode;
     token_batch<Real> kept = b;
     std::vector<std::uint8_t> mask;
@@ -258,6 +275,28 @@ struct actor_loss {
   }
 
  private:
+  /// Those that the mode reads.
+  void check() const {
+    using mode = verl_2026_09::loss_mode;
+    const auto demand = [](bool ok, const char* name, double x) { require(ok, "actor_loss: ", name, " is ", x); };
+    const auto positive = [&](const char* name, double x) { demand(x > 0 && is_finite(x), name, x); };
+    const bool least_is_weight = loss_mode == mode::cispo;  // 1 - clip_ratio_low, which may not be below 0
+    demand(clip_ratio_low >= 0 && (!least_is_weight || clip_ratio_low <= 1), "clip_ratio_low", clip_ratio_low);
+    demand(clip_ratio_high >= 0, "clip_ratio_high", clip_ratio_high);
+    if (loss_mode == mode::vanilla || (loss_mode == mode::bypass_mode && loss_type == bypass_loss::ppo_clip))
+      demand(clip_ratio_c > 1, "clip_ratio_c", clip_ratio_c);
+    if (loss_mode == mode::dppo_tv || loss_mode == mode::dppo_kl)
+      demand(clip_ratio_c >= 0, "clip_ratio_c", clip_ratio_c);
+    if (loss_mode == mode::sapo) positive("tau_pos", tau_pos), positive("tau_neg", tau_neg);
+    if (loss_mode == mode::clip_cov)
+      demand(clip_cov_ratio > 0 && clip_cov_ratio <= 1, "clip_cov_ratio", clip_cov_ratio);
+    if (loss_mode == mode::kl_cov) {
+      demand(kl_cov_ratio > 0 && kl_cov_ratio <= 1, "kl_cov_ratio", kl_cov_ratio);
+      demand(is_finite(ppo_kl_coef), "ppo_kl_coef", ppo_kl_coef);
+    }
+    if (loss_mode == mode::dro) positive("dro_beta", dro_beta);
+  }
+
   template <class Real>
   void policy(const token_batch<Real>& b, coefficients_of<Real> coefficients, std::span<branch> branches) const {
     using mode = verl_2026_09::loss_mode;

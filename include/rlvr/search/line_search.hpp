@@ -20,7 +20,8 @@ enum class line_status {
   no_improvement,       ///< none does
   nonfinite_direction,  ///< the direction's norm is NaN or infinite (search_direction)
   zero_direction,       ///< the direction is zero, moves no log-probability, or could not be calibrated (search_direction)
-  budget_spent          ///< the largest alpha tried is the best one: the value has not been seen to fall
+  budget_spent          ///< the best may lie beyond the alphas tried: the largest is the best of them, or none beats
+                        ///< the base (alpha is 0) and the smallest is still below it, or inadmissible
 };
 
 constexpr std::string_view to_string(line_status status) {
@@ -150,10 +151,11 @@ inline void require_step(double alpha, std::string_view what) {
 ///
 /// Evaluates 0 and first_alpha factor^k, k = 0, 1, 2, ...: `initial` of them in any case, then until
 /// `falling` in a row have failed to exceed the best value (a tie with the base fails only once something has
-/// beaten the base), or at once when a point is inadmissible. Then k = -1, -2, ... while the smallest alpha
-/// is inadmissible, or the best, or below the base with nothing above it. Then, `refinements` times, the
-/// geometric means of the best alpha and its two neighbours. For a value with a single peak in log alpha that
-/// lies above the base, the result is within a factor factor^(2^-refinements) of it.
+/// beaten the base, or half of the budget is spent), or at once when a point is inadmissible. Then k = -1, -2, ...
+/// while nothing is above the base, or the smallest alpha is the best or inadmissible. Then, `refinements` times,
+/// the geometric means of the best alpha and its two neighbours. For a value with a single peak in log alpha that
+/// lies above the base, the result is within a factor factor^(2^-refinements) of it, if the budget lasts. Where
+/// nothing is above the base all of it is spent: a peak nearer to 0 cannot be ruled out.
 ///
 /// Ties go to the smaller alpha, and an alpha must exceed the base to count: on a deterministic objective the
 /// result is never worse than alpha = 0. The maximum of a noisy objective is optimistic: confirm it on other
@@ -175,15 +177,15 @@ line_search_result geometric_search(F&& f, double first_alpha, const line_search
     const line_point point = walk.evaluate(alpha);
     if (!walk.admissible(point)) break;
     const line_point& best = points[walk.best()];
-    const bool rising = best.alpha == alpha || (best.alpha == 0 && point.value == best.value);
+    // The other half is for the way down: base accuracy 0 and a first alpha that breaks the policy look like this too.
+    const bool plateau = point.value == walk.base().value && 2 * points.size() < options.max_evaluations;
+    const bool rising = best.alpha == alpha || (best.alpha == 0 && plateau);
     fallen = rising ? 0 : fallen + 1;
     if (fallen >= options.falling && k + 1 >= options.initial) break;
   }
 
   for (alpha = first_alpha / options.factor; !walk.spent() && alpha > 0; alpha /= options.factor) {
-    const std::size_t best = walk.best();
-    const bool too_far = !walk.admissible(points[1]) || (best == 0 && points[1].value < walk.base().value);
-    if (best != 1 && !too_far) break;
+    if (walk.best() > 1 && walk.admissible(points[1])) break;
     walk.evaluate(alpha);
   }
 
@@ -198,9 +200,9 @@ line_search_result geometric_search(F&& f, double first_alpha, const line_search
   }
 
   const std::size_t best = walk.best();
-  return walk.finish(best == 0                   ? line_status::no_improvement
-                     : best + 1 == points.size() ? line_status::budget_spent
-                                                 : line_status::improved);
+  if (best > 0) return walk.finish(best + 1 == points.size() ? line_status::budget_spent : line_status::improved);
+  const bool too_far = !walk.admissible(points[1]) || points[1].value < walk.base().value;
+  return walk.finish(walk.spent() && too_far ? line_status::budget_spent : line_status::no_improvement);
 }
 
 /// Evaluates f at 0 and at the given alphas and takes the best. An alpha at the end of the grid is `improved`

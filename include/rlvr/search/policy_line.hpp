@@ -26,6 +26,7 @@ struct policy_evaluation {
   /// [prompts.size()] mean reward of each prompt's scored rollouts; NaN for a prompt without any. One value
   /// per prompt: what clustered intervals, and differences paired by prompt, are made of.
   std::vector<double> prompt_values;
+  bool finite = true;  ///< whether all log-probabilities are; otherwise nothing was verified
 };
 
 /// A policy that can be sampled elsewhere and scored where it was.
@@ -37,7 +38,6 @@ namespace detail {
 template <rollout_verifier V>
 policy_evaluation summarise(const rollouts& r, std::size_t prompt_count, const V& verify) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-  validate(r, prompt_count);
   policy_evaluation out{{}, std::vector<double>(prompt_count, nan)};
   double entropy = 0, sum = 0;
   std::size_t judged = 0;
@@ -49,6 +49,7 @@ policy_evaluation summarise(const rollouts& r, std::size_t prompt_count, const V
   if (!r.tokens.empty()) out.point.entropy = entropy / static_cast<double>(r.tokens.size());
   out.point.length = static_cast<double>(r.tokens.size()) / static_cast<double>(r.size());
   out.point.value = nan;
+  out.finite = finite;
   if (!finite) return out;
 
   std::vector<std::size_t> counts(prompt_count);
@@ -77,12 +78,13 @@ policy_evaluation summarise(const rollouts& r, std::size_t prompt_count, const V
 /// value: mean over prompts of the mean reward of the prompt's scored rollouts (NaN when a log-probability is
 /// not finite or nothing was scored); entropy: nats, mean over tokens; length: tokens, mean over rollouts;
 /// alpha and kl 0. Throws std::invalid_argument when there are no requests, a reward is not finite or the
-/// rollouts are malformed; whatever sampler and verifier throw.
+/// rollouts are not what was asked for (validate); whatever sampler and verifier throw.
 template <sampler P, rollout_verifier V>
 policy_evaluation evaluate_policy(P& policy, const ragged<token>& prompts,
                                   std::span<const sample_request> requests, const sampling_options& sampling,
                                   random_key key, const V& verify) {
   const rollouts r = policy.sample(prompts, requests, sampling, key);
+  validate(r, prompts.size(), requests);
   require(!r.empty(), "evaluate_policy: no rollouts were requested");
   return detail::summarise(r, prompts.size(), verify);
 }
@@ -135,6 +137,7 @@ class policy_line {
     scoped_parameters moved(policy_);
     moved.move_along(alpha, direction_);
     const rollouts r = policy_.sample(prompts_, requests_, sampling_, key_);
+    validate(r, prompts_.size(), requests_);
     require(!r.empty(), "policy_line: no rollouts were requested");
     policy_evaluation out = detail::summarise(r, prompts_.size(), verify_);
     out.point.alpha = alpha;

@@ -59,12 +59,16 @@ inline outcome binary_outcome(std::uint32_t k, std::uint32_t n, std::uint64_t st
   return {.rollouts = n, .mean = p, .variance = p * (1 - p), .spread = 2 * p * (1 - p), .step = step};
 }
 
-/// Throws std::invalid_argument, naming the field, when o cannot be an outcome.
+/// Throws std::invalid_argument, naming the field, when o cannot be an outcome: rewards in [0, 1] with that mean have
+/// at most the variance mean (1 - mean) and the spread 2 mean (1 - mean) of binary ones. 1e-9 is left for rounding.
 inline void check_outcome(const outcome& o) {
   const auto unit = [](double x) { return x >= 0 && x <= 1; };
   require(unit(o.mean), "outcome: mean is ", o.mean, ", outside [0, 1]");
-  require(o.variance >= 0 && o.variance <= 0.25 + 1e-12, "outcome: variance is ", o.variance, ", outside [0, 1/4]");
-  require(o.spread >= 0 && o.spread <= 0.5 + 1e-12, "outcome: spread is ", o.spread, ", outside [0, 1/2]");
+  const double binary = o.mean * (1 - o.mean);
+  require(o.variance >= 0 && o.variance <= binary + 1e-9, "outcome: variance is ", o.variance, ", outside [0, ", binary,
+          "] at mean ", o.mean);
+  require(o.spread >= 0 && o.spread <= 2 * binary + 1e-9, "outcome: spread is ", o.spread, ", outside [0, ", 2 * binary,
+          "] at mean ", o.mean);
   require(unit(o.entropy), "outcome: entropy is ", o.entropy, ", outside [0, 1]");
   require(unit(o.diversity), "outcome: diversity is ", o.diversity, ", outside [0, 1]");
   require(o.divergence >= 0 && std::isfinite(o.divergence), "outcome: divergence is ", o.divergence);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <limits>
 
+#include <rlvr/core/error.hpp>
 #include <rlvr/core/square_root.hpp>
 #include <rlvr/select/gain_trackers.hpp>
 #include <rlvr/select/rate_utility.hpp>
@@ -85,15 +86,24 @@ struct kl_ucb {
   }
 };
 
-/// mean + factor bound sqrt(xi ln t / N), where the tracker's counts forget: over a fading gain_tracker t is the sum of
-/// all N and factor 2 (D-UCB), over a gain_window_tracker t is the window's filled part and factor 1 (SW-UCB).
-/// Source: Garivier and Moulines 2008; xi > 1/2 in the proof.
-struct forgetting_ucb {
-  double factor = 2;
+/// mean + 2 bound sqrt(xi ln t / N), gains within [0, bound], over a fading gain_tracker: t is the sum of all N.
+/// Source: D-UCB, Garivier and Moulines 2008 (arXiv 0805.3415); xi > 1/2 in the proof, 1/2 in its experiments.
+struct discounted_ucb {
   double bound = 1;
   double xi = 0.5;
   double operator()(const gain_belief& b, const pool_clock& now) const {
-    const double width = factor * bound * vector_sqrt(detail::per_visit(xi * now.log_visits, b.visits));
+    const double width = 2 * bound * vector_sqrt(detail::per_visit(xi * now.log_visits, b.visits));
+    return detail::if_visited(b.visits, b.mean + width);
+  }
+};
+
+/// mean + bound sqrt(xi ln t / N), gains within [0, bound], over a gain_window_tracker: t is the window's filled part.
+/// Source: SW-UCB, the same paper; xi likewise.
+struct sliding_window_ucb {
+  double bound = 1;
+  double xi = 0.5;
+  double operator()(const gain_belief& b, const pool_clock& now) const {
+    const double width = bound * vector_sqrt(detail::per_visit(xi * now.log_visits, b.visits));
     return detail::if_visited(b.visits, b.mean + width);
   }
 };
@@ -111,7 +121,8 @@ struct optimistic {
   }
 };
 
-// The rules by name: the gain of a visit is rate_advantage of its pass rate, the mean |A|, unless told otherwise.
+// The rules by name, and make_*, a fresh selector of the prompts 0 ... pool - 1. The gain of a visit is rate_advantage
+// of its pass rate, the mean |A|, unless told otherwise. Groups with equal rewards are not kept.
 
 template <class Gain = gain_of_rate<rate_advantage>>
 using ucb1_selector = pool_selector<gain_tracker<Gain>, ucb1, draw_top, keep_mixed>;
@@ -122,10 +133,59 @@ using ucb_v_selector = pool_selector<gain_tracker<Gain>, ucb_v, draw_top, keep_m
 template <class Gain = gain_of_rate<rate_advantage>>
 using kl_ucb_selector = pool_selector<gain_tracker<Gain>, kl_ucb, draw_top, keep_mixed>;
 template <class Gain = gain_of_rate<rate_advantage>>
-using discounted_ucb_selector = pool_selector<gain_tracker<Gain>, forgetting_ucb, draw_top, keep_mixed>;
+using discounted_ucb_selector = pool_selector<gain_tracker<Gain>, discounted_ucb, draw_top, keep_mixed>;
 template <class Gain = gain_of_rate<rate_advantage>>
-using sliding_window_ucb_selector = pool_selector<gain_window_tracker<Gain>, forgetting_ucb, draw_top, keep_mixed>;
+using sliding_window_ucb_selector =
+    pool_selector<gain_window_tracker<Gain>, sliding_window_ucb, draw_top, keep_mixed>;
 template <class Rate = rate_variance>
 using optimistic_selector = pool_selector<gain_tracker<gain_of_rate<rate_itself>>, optimistic<Rate>, draw_top, keep_mixed>;
+
+/// UCB1: the largest ucb1 index.
+template <class Gain = gain_of_rate<rate_advantage>>
+ucb1_selector<Gain> make_ucb1(std::size_t pool, ucb1 index = {}, Gain gain = {}) {
+  return ucb1_selector<Gain>(gain_tracker<Gain>(pool, 1, gain), index);
+}
+
+/// UCB1-Tuned: the largest ucb1_tuned index.
+template <class Gain = gain_of_rate<rate_advantage>>
+ucb1_tuned_selector<Gain> make_ucb1_tuned(std::size_t pool, Gain gain = {}) {
+  return ucb1_tuned_selector<Gain>(gain_tracker<Gain>(pool, 1, gain));
+}
+
+/// UCB-V: the largest ucb_v index.
+template <class Gain = gain_of_rate<rate_advantage>>
+ucb_v_selector<Gain> make_ucb_v(std::size_t pool, ucb_v index = {}, Gain gain = {}) {
+  return ucb_v_selector<Gain>(gain_tracker<Gain>(pool, 1, gain), index);
+}
+
+/// KL-UCB: the largest kl_ucb index.
+template <class Gain = gain_of_rate<rate_advantage>>
+kl_ucb_selector<Gain> make_kl_ucb(std::size_t pool, kl_ucb index = {}, Gain gain = {}) {
+  return kl_ucb_selector<Gain>(gain_tracker<Gain>(pool, 1, gain), index);
+}
+
+/// D-UCB: the largest discounted_ucb index; a visit counts fade^(steps since). For T steps of one prompt in which the
+/// gains change U times the paper takes 1 - sqrt(U / T) / (4 bound). Throws std::invalid_argument for a fade outside
+/// (0, 1): with 1 nothing is discounted, see make_ucb1.
+template <class Gain = gain_of_rate<rate_advantage>>
+discounted_ucb_selector<Gain> make_discounted_ucb(std::size_t pool, double fade, discounted_ucb index = {},
+                                                  Gain gain = {}) {
+  require(fade > 0 && fade < 1, "make_discounted_ucb: fade is ", fade, ", outside (0, 1)");
+  return discounted_ucb_selector<Gain>(gain_tracker<Gain>(pool, fade, gain), index);
+}
+
+/// SW-UCB: the largest sliding_window_ucb index over the last `window` visits to the pool. For T visits in which the
+/// gains change U times the paper takes 2 bound sqrt(T ln T / U). Throws std::invalid_argument for window 0.
+template <class Gain = gain_of_rate<rate_advantage>>
+sliding_window_ucb_selector<Gain> make_sliding_window_ucb(std::size_t pool, std::size_t window,
+                                                          sliding_window_ucb index = {}, Gain gain = {}) {
+  return sliding_window_ucb_selector<Gain>(gain_window_tracker<Gain>(pool, window, gain), index);
+}
+
+/// The largest `of` that the KL confidence interval of the pass rate allows.
+template <class Rate = rate_variance>
+optimistic_selector<Rate> make_optimistic(std::size_t pool, Rate of = {}) {
+  return optimistic_selector<Rate>(gain_tracker<gain_of_rate<rate_itself>>(pool), {of});
+}
 
 }  // namespace rlvr

@@ -12,6 +12,7 @@
 #include <rlvr/advantage/advantage_estimator.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/diagnose/distinct_ngrams.hpp>
 #include <rlvr/diagnose/group_entropy.hpp>
 #include <rlvr/objective/reinforce.hpp>
@@ -66,8 +67,8 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 
 /// Takes o.steps steps. Each
 ///
-///  1. asks the selector for the k = step_prompts prompts that are worth most, among all prompts or the epoch's next
-///     `candidates`; with k = 1 and a dopr_selector, argmax_i S_i = sigma_i + U_i;
+///  1. asks the selector for the k = step_prompts prompts that are worth most, among the epoch's next k `candidates` or
+///     the whole pool; with k = 1 and a dopr_selector, argmax_i S_i = sigma_i + U_i;
 ///  2. rolls out these and no others, G times each, and verifies;
 ///  3. lets the selector observe every group, and drops those it does not keep;
 ///  4. gives the optimizer the gradient 1/B sum_i A_i grad log pi(y_i | x_i) over the B rollouts that are left,
@@ -77,7 +78,7 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 /// What one prompt's gradient needs to be stable is in 4: averaging over steps by the optimizer's momentum, clipping,
 /// and the bound on KL. With a learning rate that is too long for every step the bound is a step size from a KL target.
 /// A selector that may choose among all prompts can return to the same few until the policy is worse everywhere else;
-/// with `candidates` it meets each prompt once in an epoch of pool / candidates steps.
+/// with `candidates` it meets each prompt once in an epoch of pool / (k candidates) steps.
 ///
 /// Charged is every rollout: of the explore_steps, and of groups that teach the selector only. Held-out prompts are
 /// looked at as in grpo, always with the same draws, and counted apart. `record` is called with each dopr_step.
@@ -97,8 +98,8 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 /// selector, with candidates or explore_steps 4 bytes per prompt, and where divergence is measured a rollout per prompt
 /// visited. Per step, besides the rollouts, what the selector takes: with candidates O(candidates log candidates), and
 /// O(pool) once per epoch. Throws std::invalid_argument for options out of range, a selector of another pool size, a
-/// reward that is not finite or outside o.rewards, no held-out prompts though evaluate_every > 0; whatever policy,
-/// verifier, selector, optimizer and record throw.
+/// reward that is not finite or outside o.rewards, no held-out prompts though evaluate_every > 0, and rollouts that are
+/// not what was asked for (validate); whatever policy, verifier, selector, optimizer and record throw.
 /// Source: Zhang et al., "DoPR", arXiv 2602.00815; the recipe around S = sigma + U is ours.
 template <policy P, rollout_verifier V, selector S, advantage_estimator A, optimizer<space_t<P>> O,
           class Record = ignore_dopr_steps, group_entropy E = answer_entropy<>>
@@ -108,8 +109,6 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   require(o.steps > 0, "dopr: steps is 0");
   require(selector.size() == pool, "dopr: a selector of ", selector.size(), " prompts for a training set of ", pool);
   require(k > 0 && k <= pool, "dopr: steps of ", k, " prompts from ", pool);
-  require(o.candidates == 0 || (o.candidates >= k && o.candidates <= pool), "dopr: ", k, " prompts of ", o.candidates,
-          " candidates from ", pool);
   require(o.group_size > 0, "dopr: group_size is 0");
   require(o.max_gradient_norm > 0, "dopr: max_gradient_norm is ", o.max_gradient_norm);
   require(o.max_step_kl > 0, "dopr: max_step_kl is ", o.max_step_kl);
@@ -135,7 +134,8 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
       by.select(std::span(chosen), draw);
     } else {
       std::vector<prompt_id> candidates;
-      for (const sample_request& q : epochs.requests(o.candidates, 1, step)) candidates.push_back(q.prompt);
+      const std::size_t among = std::min(pool, k * std::min(pool, o.candidates));
+      for (const sample_request& q : epochs.requests(among, 1, step)) candidates.push_back(q.prompt);
       by.select(std::span(chosen), draw, std::span<const prompt_id>(candidates));
     }
     std::vector<sample_request> requests;
@@ -164,6 +164,7 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
     const std::vector<sample_request> requests = choose(learned, now.step);
     const random_key draws = key.fold(purpose::rollout).fold(now.step);
     rollouts batch = policy.sample(train.prompts, requests, o.sampling, draws);
+    validate(batch, pool, requests);
     verify(train.verify, batch);
     result.rollouts += batch.size();
 

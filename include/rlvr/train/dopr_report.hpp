@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -16,19 +15,24 @@
 
 namespace rlvr {
 
+/// The defaults are the recipe under which steps of one prompt were measured to be safe: candidates from the epoch and
+/// a bound on the KL of a step.
 struct dopr_options {
   std::size_t steps = 1000;       ///< to take; each costs step_prompts * group_size rollouts
   std::size_t first_step = 0;     ///< number of the first one: a run that goes on begins where the last one ended
   std::size_t step_prompts = 1;   ///< k, prompts of a step
   std::uint32_t group_size = 16;  ///< G, rollouts of each of them
-  std::size_t candidates = 0;     ///< the step chooses among the next so many prompts of the epoch; 0: all there are
+  std::size_t candidates = 16;    ///< for each of the k: the step chooses among the epoch's next k * candidates
+                                  ///< prompts, at most the pool. 0: always among the whole pool, where a selector can
+                                  ///< return to the same few prompts until the policy is worse everywhere else
   std::size_t explore_steps = 0;  ///< the first steps take the epoch's prompts as they come, whatever the selector says
   double max_gradient_norm = 1.0;  ///< longer gradients are shortened to it; infinity: never
-  double max_step_kl = std::numeric_limits<double>::infinity();  ///< nats per sequence, on the step's own prompts:
-                                                                 ///< longer steps are shortened to it
-  reward_range rewards{};                                        ///< what the verifier can give
-  std::size_t evaluate_every = 64;                               ///< steps; 0: held-out prompts are never looked at
-  std::uint32_t evaluation_group = 1;                            ///< rollouts of each held-out prompt
+  double max_step_kl = 0.03;       ///< nats per sequence, on the step's own prompts: longer steps are shortened to it;
+                                   ///< infinity: never, at a scoring pass per step less. Steps of dozens of prompts
+                                   ///< need no bound and are held back by it
+  reward_range rewards{};              ///< what the verifier can give
+  std::size_t evaluate_every = 64;     ///< steps; 0: held-out prompts are never looked at
+  std::uint32_t evaluation_group = 1;  ///< rollouts of each held-out prompt
   sampling_options sampling{};
   std::uint64_t seed = 0;
 };

@@ -9,6 +9,7 @@
 #include <rlvr/advantage/advantage_estimator.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
 #include <rlvr/objective/reinforce.hpp>
@@ -47,8 +48,8 @@ concept learner = sampler<P> && differentiable<P>;
 /// from it.
 ///
 /// Memory: two parameter vectors besides the optimizer's and the gradient. Throws std::invalid_argument for options out
-/// of range, a batch larger than the training set, no held-out prompts though evaluate_every > 0; whatever policy,
-/// verifier, optimizer and record throw.
+/// of range, a batch larger than the training set, no held-out prompts though evaluate_every > 0, and rollouts that are
+/// not what was asked for (validate); whatever policy, verifier, optimizer and record throw.
 /// Source: Shao et al. 2024, arXiv 2402.03300, algorithm 1, with one update per batch and without the KL term.
 template <learner P, rollout_verifier V, advantage_estimator A, optimizer<space_t<P>> O, class Record = ignore_steps>
 grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& held_out, const A& advantage, O& optimizer,
@@ -88,6 +89,7 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
 
     const std::vector<sample_request> requests = epochs.requests(o.batch_prompts, o.group_size, now.step);
     rollouts batch = policy.sample(train.prompts, requests, o.sampling, key.fold(purpose::rollout).fold(now.step));
+    validate(batch, train.prompts.size(), requests);
     verify(train.verify, batch);
     const groups by_prompt = groups_of(batch.prompts);
     const double size = static_cast<double>(batch.size());

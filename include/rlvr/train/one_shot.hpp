@@ -1,6 +1,7 @@
 #pragma once
 /// One-shot RLVR: one batch of rollouts, one direction, one line search.
 
+#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <span>
@@ -11,6 +12,7 @@
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
 #include <rlvr/diagnose/part_cosine.hpp>
@@ -32,11 +34,15 @@ namespace rlvr {
 /// search is along their displacement theta_k - theta_0, in which alpha = 1 is the run itself; a batch without signal
 /// takes no step, and a gradient that is not finite ends the run with status nonfinite_direction.
 ///
+/// The training prompts are taken as they come, the first N / G of them (grpo and dopr shuffle theirs): of prompts
+/// sorted by topic or difficulty these are a biased part, so shuffle them first.
+///
 /// The policy moves to theta + alpha direction when the status is `improved`; otherwise, and when anything throws, its
 /// parameters are as they were, bit for bit.
 ///
-/// Throws std::invalid_argument for options out of range, empty prompt sets, or fewer training prompts than N / G;
-/// whatever policy, verifier and progress throw.
+/// Throws std::invalid_argument for options out of range, empty prompt sets, fewer training prompts than N / G, rollouts
+/// that are not what was asked for (validate) and log-probs of the base policy that are not finite; whatever policy,
+/// verifier and progress throw.
 template <policy P, rollout_verifier V, advantage_estimator A, class Progress = ignore_stages>
 one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train, const prompt_set<V>& validation,
                                           const prompt_set<V>& confirmation, const A& advantage,
@@ -73,12 +79,14 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
         policy, train.prompts, requests_for(last - first, o.group_size, first), o.sampling,
         key.fold(purpose::rollout).fold(step),
         [&](std::size_t done, std::size_t total) { progress(stage::sample, done, total); });
+    if (step == 0) validate_log_probs(batch);
 
     progress(stage::verify, 0, batch.size());
     verify(train.verify, batch);
     progress(stage::verify, batch.size(), batch.size());
 
-    const std::vector<double> advantages = advantage(batch.verdicts, groups_of(batch.prompts));
+    const rlvr::groups by_prompt = groups_of(batch.prompts);
+    const std::vector<double> advantages = advantage(batch.verdicts, by_prompt);
     const std::vector<double> coefficients =
         reinforce_coefficients(batch, advantages, 1.0 / static_cast<double>(batch.size()));
     progress(stage::gradient, 0, batch.size());
@@ -87,8 +95,8 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
                   [&](std::size_t done, std::size_t total) { progress(stage::gradient, done, total); });
       gradient = subsets.total(space);
       base_rollouts = head(batch, o.calibration_rollouts);
-      result.sampled = mean_interval(prompt_means(batch.verdicts, groups_of(batch.prompts)));
-      result.informative = informative_share(batch.verdicts, groups_of(batch.prompts));
+      result.sampled = mean_interval(prompt_means(batch.verdicts, by_prompt));
+      result.informative = informative_share(batch.verdicts, by_prompt);
     } else {
       space.scale(0, gradient);
       policy.accumulate_score(train.prompts, batch, coefficients, o.sampling.temperature, gradient);
@@ -121,18 +129,28 @@ one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train,
   const std::vector<sample_request> validation_requests = requests_for(validation.prompts, o.evaluation_group);
   policy_line line(policy, validation.prompts, validation_requests, o.sampling, key.fold(purpose::validation),
                    std::cref(validation.verify), direction);
-  const direction_search_result found =
-      search_direction(policy, train.prompts, base_rollouts, o.sampling.temperature, direction, line, o.search,
-                       [&](search_progress p) { progress(stage::search, p.done, p.budget); });
+  const line_point base = line(0);
+  const bool unscored = std::isnan(base.value) && line.at(0).finite;  // then no alpha can be compared with the base
+  direction_search_result found{.line = {.base = base, .points = {base}}, .calibration = {}};
+  if (!unscored)
+    found = search_direction(policy, train.prompts, base_rollouts, o.sampling.temperature, direction, line, o.search,
+                             [&](search_progress p) { progress(stage::search, p.done, p.budget); });
   result.calibration = found.calibration;
-  for (const line_point& point : found.line.points)
-    result.landscape.push_back({point, mean_interval(line.at(point.alpha).prompt_values),
+  bool accuracies = true;  // one kind of interval for all alphas, so that they can be compared
+  for (const policy_evaluation& e : line.evaluations()) accuracies = accuracies && are_accuracies(e.prompt_values);
+  for (const line_point& point : found.line.points) {
+    const std::vector<double>& values = line.at(point.alpha).prompt_values;
+    result.landscape.push_back({point, accuracies ? accuracy_interval(values) : mean_interval(values),
                                 collapsed(point.entropy, found.line.base.entropy, point.value, found.line.base.value,
                                           o.collapsed_fraction)});
+  }
   result.base = result.landscape.front();
   result.alpha = found.line.alpha;
   result.status = detail::status_of(found.line.status, result.informative);
-  if (result.status != one_shot_status::no_signal) result.direction = std::move(direction);
+  if (unscored || (result.status == one_shot_status::no_signal && std::isnan(result.sampled.mean)))
+    result.status = one_shot_status::nothing_scored;
+  if (result.status != one_shot_status::no_signal && result.status != one_shot_status::nothing_scored)
+    result.direction = std::move(direction);
   if (result.alpha == 0) return result;
 
   const std::vector<sample_request> requests = requests_for(confirmation.prompts, o.evaluation_group);

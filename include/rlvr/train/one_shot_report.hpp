@@ -18,7 +18,7 @@ namespace rlvr {
 
 struct one_shot_options {
   std::size_t rollouts = 10240;          ///< N, a multiple of group_size
-  std::uint32_t group_size = 16;         ///< G rollouts a prompt; N / G prompts are used
+  std::uint32_t group_size = 16;         ///< G rollouts a prompt; the first N / G prompts are used: shuffle sorted ones
   std::size_t steps = 1;                 ///< 1: the direction is the gradient; k: the displacement of k small steps
   double step_kl = 0.01;                 ///< predicted KL of each small step, nats per sequence
   std::uint32_t evaluation_group = 4;    ///< rollouts of each validation and confirmation prompt
@@ -36,9 +36,10 @@ enum class one_shot_status {
   not_confirmed,        ///< it does on validation, but the confirmation interval is not above zero
   no_improvement,       ///< no admissible alpha beats the base on validation
   no_signal,            ///< every group of the base had equal rewards, and there is no direction
+  nothing_scored,       ///< no rollout of the base was scored, on the training or on the validation prompts
   nonfinite_direction,  ///< the direction, or the gradient of one of the k steps that lead there, is not finite
   zero_direction,       ///< the direction moves no log-probability, or could not be calibrated
-  budget_spent          ///< accuracy was still rising at the last alpha that the budget allowed
+  budget_spent          ///< accuracy was still rising at the largest alpha tried, or (alpha is 0) below at the smallest
 };
 
 constexpr std::string_view to_string(one_shot_status status) {
@@ -47,6 +48,7 @@ constexpr std::string_view to_string(one_shot_status status) {
     case one_shot_status::not_confirmed: return "not_confirmed";
     case one_shot_status::no_improvement: return "no_improvement";
     case one_shot_status::no_signal: return "no_signal";
+    case one_shot_status::nothing_scored: return "nothing_scored";
     case one_shot_status::nonfinite_direction: return "nonfinite_direction";
     case one_shot_status::zero_direction: return "zero_direction";
     case one_shot_status::budget_spent: return "budget_spent";
@@ -54,7 +56,9 @@ constexpr std::string_view to_string(one_shot_status status) {
   return "";
 }
 
-/// One alpha of the landscape: its accuracy on validation prompts with a 95% interval, and what is watched.
+/// One alpha of the landscape: its accuracy on validation prompts with a 95% interval clustered by prompt, and what
+/// is watched. The interval is accuracy_interval, because mean +- t s / sqrt(n) leaves [0, 1] near 0 and 1 and has
+/// width 0 there; mean_interval where a prompt's mean reward, at any alpha, lies outside [0, 1] and so is no accuracy.
 struct landscape_point {
   line_point point;
   interval accuracy;
@@ -65,7 +69,7 @@ template <class Vector>
 struct [[nodiscard]] one_shot_result {
   one_shot_status status = one_shot_status::no_signal;
   double alpha = 0;                        ///< the best step found; 0 when there is none
-  std::optional<Vector> direction;         ///< what alpha multiplies; absent without signal
+  std::optional<Vector> direction;         ///< what alpha multiplies; absent without signal or scored rollouts
   std::size_t steps = 0;                   ///< small steps taken, when k > 1 were asked for
   interval sampled;                        ///< accuracy of the base policy on the training prompts
   double informative = 0;                  ///< share of the base policy's groups whose rewards differ

@@ -7,16 +7,22 @@
 #include <span>
 #include <vector>
 
+#include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/rollouts.hpp>
 #include <rlvr/core/slice.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/verify/verifier.hpp>
 
 namespace rlvr {
 
 /// Prompts and the verifier of their completions: verify(i, completion) judges a completion of prompts[i].
-template <rollout_verifier V>
+template <class V>
 struct prompt_set {
+  static_assert(rollout_verifier<V>,
+                "a prompt_set's verifier is called as `verdict operator()(std::size_t prompt, std::span<const token> "
+                "completion) const`; one of text goes into a decoded_verifier");
+
   ragged<token> prompts;
   V verify;
 };
@@ -40,13 +46,14 @@ inline std::vector<sample_request> requests_for(const ragged<token>& prompts, st
 /// order of one epoch is kept, 4 bytes per prompt, so that only its first batch costs O(pool).
 class epoch_order {
  public:
-  /// Requires pool > 0.
   epoch_order(std::size_t pool, random_key key) : pool_(pool), key_(key) {}
 
   /// `count` rollouts of each of the `prompts` prompts of batch number `step`, of the pool / prompts batches of an
   /// epoch; what is left over at its end waits for another epoch's order. Depends on nothing that was asked before.
-  /// Requires 0 < prompts <= pool. O(prompts) in the epoch that was asked for last, else O(pool).
+  /// Throws std::invalid_argument unless 0 < prompts <= pool. O(prompts) in the epoch that was asked for last, else
+  /// O(pool).
   std::vector<sample_request> requests(std::size_t prompts, std::uint32_t count, std::size_t step) {
+    require(prompts > 0 && prompts <= pool_, "epoch_order: batches of ", prompts, " prompts from a pool of ", pool_);
     const std::size_t batches = pool_ / prompts, epoch = step / batches;
     if (order_.empty() || epoch != epoch_) {
       order_.resize(pool_);
@@ -71,7 +78,8 @@ inline std::vector<sample_request> epoch_requests(std::size_t prompts, std::uint
   return epoch_order(pool, key).requests(prompts, count, step);
 }
 
-/// policy.sample in slices, so that progress shows; the same draws as in one call.
+/// policy.sample in slices, so that progress shows; the same draws as in one call. Throws what the policy throws, and
+/// std::invalid_argument when it returns anything but what it was asked for (validate).
 template <sampler P, class Progress>
 rollouts sample_in_slices(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,
                           const sampling_options& options, random_key key, Progress&& progress) {
@@ -79,8 +87,10 @@ rollouts sample_in_slices(P& policy, const ragged<token>& prompts, std::span<con
   rollouts out;
   for (std::size_t begin = 0; begin < requests.size(); begin += share) {
     progress(begin, requests.size());
-    append(out,
-           policy.sample(prompts, requests.subspan(begin, std::min(share, requests.size() - begin)), options, key));
+    const auto part = requests.subspan(begin, std::min(share, requests.size() - begin));
+    const rollouts drawn = policy.sample(prompts, part, options, key);
+    validate(drawn, prompts.size(), part);
+    append(out, drawn);
   }
   progress(requests.size(), requests.size());
   return out;

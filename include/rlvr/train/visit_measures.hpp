@@ -6,8 +6,10 @@
 #include <limits>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/ragged.hpp>
 #include <rlvr/core/rollouts.hpp>
@@ -44,7 +46,7 @@ class last_responses {
  public:
   /// D_i = mean_t |log pi_then(y_t) - log pi_now(y_t)| over the tokens y of the last response to prompt ids[i], in
   /// nats; 0 without one, and the largest number when it is not finite. One policy.score of those responses. Throws
-  /// what the policy does.
+  /// what the policy does, and std::invalid_argument when it returns another number of log-probs.
   template <scorer P>
   std::vector<double> divergences(P& policy, const ragged<token>& prompts, std::span<const prompt_id> ids,
                                   double temperature) const {
@@ -58,6 +60,8 @@ class last_responses {
     std::vector<double> out(ids.size(), 0.0);
     if (last.empty()) return out;
     const std::vector<double> now = policy.score(prompts, last, temperature).log_probs;
+    require(now.size() == last.tokens.size(), "last_responses: the scorer returned ", now.size(), " log_probs for ",
+            last.tokens.size(), " tokens");
     for (std::size_t k = 0; k < last.size(); ++k) {
       double sum = 0;
       for (std::size_t t = last.offsets[k]; t < last.offsets[k + 1]; ++t) sum += std::abs(last.log_probs[t] - now[t]);
@@ -67,9 +71,13 @@ class last_responses {
     return out;
   }
 
-  /// Rollout i of r is the last response to its prompt; one without tokens is passed over.
+  /// Rollout i of r is the last response to its prompt; one without tokens is passed over. Throws as slice does, and
+  /// std::invalid_argument for rollouts without prompts or log-probs.
   void remember(const rollouts& r, std::size_t i) {
-    if (r.length(i) > 0) of_prompt_[r.prompts[i]] = slice(r, i, i + 1);
+    rollouts one = slice(r, i, i + 1);
+    if (one.tokens.empty()) return;
+    require(!one.prompts.empty() && !one.log_probs.empty(), "last_responses: rollouts without prompts or log_probs");
+    of_prompt_[r.prompts[i]] = std::move(one);
   }
 
  private:

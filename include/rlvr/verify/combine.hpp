@@ -22,6 +22,10 @@ struct verifier_list {
 };
 template <class First, class... Rest>
 struct verifier_list<First, Rest...> {
+  static_assert(text_verifier<First>,
+                "a verifier of text is called as `verdict operator()(std::string_view completion, std::string_view "
+                "answer) const noexcept`");
+
   constexpr explicit verifier_list(First f, Rest... r) : first(std::move(f)), rest(std::move(r)...) {}
   /// f(v) for every verifier, in order.
   template <class F>
@@ -36,7 +40,8 @@ struct verifier_list<First, Rest...> {
 }  // namespace detail
 
 /// The least reward of several verifiers: right only where all are. Unscored when one is. Models text_verifier.
-template <text_verifier First, text_verifier... Rest>
+/// The parts are text_verifiers.
+template <class First, class... Rest>
 class all_of {
  public:
   constexpr explicit all_of(First first, Rest... rest) : parts_(std::move(first), std::move(rest)...) {}
@@ -56,8 +61,8 @@ class all_of {
 };
 
 /// The greatest reward of the verifiers that could score: right where one is. Unscored when none could. Models
-/// text_verifier.
-template <text_verifier First, text_verifier... Rest>
+/// text_verifier. The parts are text_verifiers.
+template <class First, class... Rest>
 class any_of {
  public:
   constexpr explicit any_of(First first, Rest... rest) : parts_(std::move(first), std::move(rest)...) {}
@@ -78,8 +83,8 @@ class any_of {
 /// The weighted sum of several rewards, sum_k w_k r_k. Unscored when one of them is. Models text_verifier.
 ///
 /// The weights are taken as they are: they need not sum to one, and may be negative. Throws
-/// std::invalid_argument for a weight that is not finite.
-template <text_verifier First, text_verifier... Rest>
+/// std::invalid_argument for a weight that is not finite. The parts are text_verifiers.
+template <class First, class... Rest>
 class weighted_sum {
  public:
   constexpr weighted_sum(std::array<double, 1 + sizeof...(Rest)> weights, First first, Rest... rest)

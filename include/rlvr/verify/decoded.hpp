@@ -1,11 +1,11 @@
 #pragma once
 /// From a verifier of text to a verifier of rollouts.
 
-#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,10 +19,15 @@ namespace rlvr {
 /// `decode(std::span<const token>)` gives something convertible to std::string_view, a std::string for
 /// instance; whether the end-of-sequence token appears in the text is its decision (it should not).
 /// answers[i] belongs to prompt i.
-template <text_verifier V, class Decode>
-requires std::convertible_to<decltype(std::declval<const Decode&>()(std::span<const token>{})),
-                             std::string_view>
+template <class V, class Decode>
 class decoded_verifier {
+  static_assert(text_verifier<V>,
+                "a verifier of text is called as `verdict operator()(std::string_view completion, std::string_view "
+                "answer) const noexcept`");
+  static_assert(std::is_invocable_r_v<std::string_view, const Decode&, std::span<const token>>,
+                "decode is called as `std::string operator()(std::span<const token> completion) const`, or gives "
+                "something else that converts to std::string_view");
+
  public:
   decoded_verifier(V verifier, Decode decode, std::vector<std::string> answers)
       : verifier_(std::move(verifier)), decode_(std::move(decode)), answers_(std::move(answers)) {}

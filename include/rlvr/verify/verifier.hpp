@@ -11,6 +11,7 @@
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/validate.hpp>
 
 namespace rlvr {
 
@@ -27,9 +28,11 @@ concept text_verifier = requires(const V& v, std::string_view completion, std::s
 };
 
 /// Judges every rollout: r.verdicts[i] = v(r.prompts[i], r.completion(i)).
-/// Throws what v throws, and std::invalid_argument when a scored reward is not finite; r is then unchanged.
+/// Throws what v throws, and std::invalid_argument when r's tokens cannot be read by rollout (validate_offsets) or a
+/// scored reward is not finite; r is then unchanged.
 template <rollout_verifier V>
 void verify(const V& v, rollouts& r) {
+  validate_offsets(r);
   std::vector<verdict> verdicts;
   verdicts.reserve(r.size());
   for (std::size_t i = 0; i < r.size(); ++i) {

@@ -3,14 +3,16 @@
 ///
 /// An objective reads a padded batch where it lies, and writes its coefficients as [B, T]:
 ///
-///     const std::vector<std::size_t> rows = row_offsets(log_probs.shape(0), log_probs.shape(1));
+///     const std::vector<double> a = group_normalized{}(verdicts, groups);
+///     const std::vector<float> advantages(a.begin(), a.end());  // estimators give double, as the batch's floats
+///     const std::vector<std::size_t> rows = row_offsets(mask.shape(0), mask.shape(1));
 ///     token_batch<float> b;
 ///     b.offsets = rows;
 ///     b.advantages = advantages;
-///     b.log_probs = flat(log_probs);
-///     b.old_log_probs = flat(old_log_probs);
+///     b.log_probs = flat(log_probs, mask.shape(), "log_probs");
+///     b.old_log_probs = flat(old_log_probs, mask.shape(), "old_log_probs");
 ///     b.mask = mask_of(mask);
-///     xt::xtensor<float, 2> c(log_probs.shape());
+///     xt::xtensor<float, 2> c(mask.shape());
 ///     ppo_clip{}(b, sequence_weights(b, token_mean), flat(c));
 ///
 /// What lies in a .npy file can be read in the same way where it is mapped: `npy_file(path).values<float>()`.
@@ -20,6 +22,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
@@ -44,6 +48,34 @@ std::span<const T> flat(const xt::xtensor<T, N>& array) {
 }
 template <class T, std::size_t N>
 void flat(const xt::xtensor<T, N>&&) = delete;  // it would dangle
+
+namespace detail {
+template <std::size_t N>
+std::string shape_text(const std::array<std::size_t, N>& shape) {
+  std::string out;
+  for (const std::size_t extent : shape) out += concat(out.empty() ? "" : ", ", extent);
+  return "[" + out + "]";
+}
+}  // namespace detail
+
+/// The same where every array of a batch must have one shape, its mask's for instance: transposed, [T, B], an array has
+/// as many elements, and they would belong to other tokens. Throws std::invalid_argument with both shapes; `name`, the
+/// array's, begins the message.
+template <class T, std::size_t N>
+std::span<T> flat(xt::xtensor<T, N>& array, const std::array<std::size_t, N>& shape, std::string_view name) {
+  require(array.shape() == shape, name, ": its shape is ", detail::shape_text(array.shape()), ", but the batch's is ",
+          detail::shape_text(shape));
+  return flat(array);
+}
+template <class T, std::size_t N>
+std::span<const T> flat(const xt::xtensor<T, N>& array, const std::array<std::size_t, N>& shape,
+                        std::string_view name) {
+  require(array.shape() == shape, name, ": its shape is ", detail::shape_text(array.shape()), ", but the batch's is ",
+          detail::shape_text(shape));
+  return flat(array);
+}
+template <class T, std::size_t N>
+void flat(const xt::xtensor<T, N>&&, const std::array<std::size_t, N>&, std::string_view) = delete;
 
 /// The bytes of a mask as token_batch reads them, 0 or 1, of the same memory.
 template <std::size_t N>

@@ -12,6 +12,7 @@
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/error.hpp>
 #include <rlvr/backend/cuda/kernel_device.cuh>
+#include <rlvr/core/error.hpp>
 
 namespace rlvr::cuda {
 
@@ -93,6 +94,8 @@ class host_device final : public kernel_device<host_device> {
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
     count(calls.kernels, "launch");
     const std::size_t bytes = kernel.shared_bytes();
+    require(x < std::int64_t{1} << 31 && y < 65536 && bytes <= 163 * 1024, "cuda: a grid of ", x, " x ", y,
+            " blocks with ", bytes, " bytes of shared memory is more than an A100 has");
     if (shared_.size() * sizeof(block_memory) < bytes) shared_.resize(bytes / sizeof(block_memory) + 1);
     auto* memory = reinterpret_cast<std::byte*>(shared_.data());
     for (std::int64_t j = 0; j < y; ++j)
