@@ -14,9 +14,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include <rlvr/advantage/centred.hpp>
@@ -46,28 +49,61 @@ namespace {
 using namespace rlvr;
 
 std::size_t sequences = 16384, length = 1024;
+std::string folder;
+
+/// A file of numbers, whole.
+template <class T>
+std::vector<T> numbers(const char* name) {
+  std::ifstream file(folder + "/" + name, std::ios::binary | std::ios::ate);
+  if (!file) throw std::runtime_error("cannot read " + folder + "/" + name);
+  std::vector<T> out(static_cast<std::size_t>(file.tellg()) / sizeof(T));
+  file.seekg(0);
+  file.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size() * sizeof(T)));
+  return out;
+}
 
 /// Sequences of equal length on average, from half to one and a half times `length`.
 struct arrays {
   std::vector<std::size_t> offsets{0};
-  std::vector<float> advantages, weights, log_probs, old_log_probs, sampled_log_probs, reference_log_probs, entropies,
-      coefficients;
+  std::vector<float> advantages, rewards, weights, log_probs, old_log_probs, sampled_log_probs, reference_log_probs,
+      entropies, coefficients;
   std::vector<std::uint8_t> mask;
   std::vector<branch> branches;
 
   arrays() {
+    if (folder.empty())
+      draw_sequences();
+    else
+      read();
+    weights.assign(sequences, 1.f / static_cast<float>(sequences));
+    coefficients.resize(tokens());
+    branches.resize(tokens());
+  }
+
+  void read() {
+    offsets = numbers<std::size_t>("offsets");
+    advantages = numbers<float>("advantages");
+    rewards = numbers<float>("rewards");
+    log_probs = numbers<float>("log_probs");
+    old_log_probs = sampled_log_probs = numbers<float>("old_log_probs");
+    reference_log_probs = numbers<float>("reference_log_probs");
+    sequences = advantages.size();
+    length = tokens() / sequences;
+    entropies.assign(tokens(), 1.f);
+    mask.assign(tokens(), 1);
+  }
+
+  void draw_sequences() {
     const random_key key(1);
     for (std::size_t i = 0; i < sequences; ++i) {
       offsets.push_back(offsets.back() + length / 2 + key.below(length + 1, i));
       advantages.push_back(static_cast<float>(static_cast<int>(i % 5) - 2));
-      weights.push_back(1.f / static_cast<float>(sequences));
+      rewards.push_back(static_cast<float>(i % 5 == 0));
     }
     const std::size_t n = offsets.back();
-    for (std::vector<float>* a :
-         {&log_probs, &old_log_probs, &sampled_log_probs, &reference_log_probs, &entropies, &coefficients})
+    for (std::vector<float>* a : {&log_probs, &old_log_probs, &sampled_log_probs, &reference_log_probs, &entropies})
       a->resize(n);
     mask.resize(n);
-    branches.resize(n);
     std::uint32_t state = 1;
     const auto draw = [&state](float from, float to) {
       state = state * 1664525u + 1013904223u;
@@ -154,7 +190,8 @@ void measure(benchmark::State& state, std::size_t count, double bytes_per_item, 
 
 enum class extra { nothing, branches, mask };
 
-/// One objective; `moves` is how often it reads or writes a float per token. On several threads if it is separable.
+/// One objective or adjustment; `moves` is how often it reads or writes a float per token. On several threads if it is
+/// separable.
 template <class O>
 void add(const std::string& name, const O& o, double moves, extra with = extra::nothing) {
   const double bytes = 4 * moves + (with == extra::branches ? 2 : with == extra::mask ? 1 : 0);
@@ -167,7 +204,7 @@ void add(const std::string& name, const O& o, double moves, extra with = extra::
     measure(
         state, a.tokens(), bytes,
         [&] {
-          if constexpr (separable_objective<O, float>)
+          if constexpr (separable<O, float>)
             run_in_parts(o, b, a.weights, std::span<float>(a.coefficients), branches, threads, parallel_for);
           else
             o(b, a.weights, std::span<float>(a.coefficients), branches);
@@ -176,7 +213,7 @@ void add(const std::string& name, const O& o, double moves, extra with = extra::
   };
   auto* registered = benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kMillisecond)->UseRealTime();
   registered->Arg(1);
-  if (separable_objective<O, float>) registered->Arg(4);
+  if (separable<O, float>) registered->Arg(4);
 }
 
 /// One advantage estimator.
@@ -185,7 +222,7 @@ void add_estimator(const std::string& name, const A& estimator, std::size_t roll
   const auto run = [estimator, rollouts](benchmark::State& state) {
     std::vector<verdict> verdicts(rollouts);
     for (std::size_t i = 0; i < verdicts.size(); ++i)
-      verdicts[i] = {.reward = static_cast<double>(i % 5 == 0), .scored = true};
+      verdicts[i] = {.reward = data().rewards[i % data().rewards.size()], .scored = true};
     groups g;
     for (std::size_t i = 0; i < verdicts.size();) g.offsets.push_back(i = std::min(i + 8, verdicts.size()));
     measure(
@@ -194,21 +231,6 @@ void add_estimator(const std::string& name, const A& estimator, std::size_t roll
   };
   benchmark::RegisterBenchmark(name.c_str(), run)->Arg(1)->Unit(benchmark::kMillisecond)->UseRealTime();
 }
-
-/// A correction or penalty: it also reads the coefficients.
-template <class F>
-struct alone {
-  F f;
-  void operator()(const token_batch<float>& b, weights_of<float> weights, coefficients_of<float> c,
-                  std::span<branch> codes = {}) const {
-    if constexpr (requires { f(b, c, codes); })
-      f(b, c, codes);
-    else
-      f(b, weights, c);
-  }
-};
-template <class F>
-alone(F) -> alone<F>;
 
 void add_all() {
   add("policy_gradient", policy_gradient{}, 2);
@@ -220,7 +242,7 @@ void add_all() {
   add("dro", dro{}, 4);
   add("mini_rl", mini_rl{}, 5);
   add("dppo", dppo{}, 4);
-  add("dppo/kl", dppo{.divergence = binary_divergence::kl}, 4);
+  add("dppo_kl", dppo{.divergence = binary_divergence::kl}, 4);
   add("gspo", gspo{}, 4);
   add("gmpo", gmpo{}, 4);
   add("topr", topr{}, 4);
@@ -231,11 +253,11 @@ void add_all() {
   add("shaped_imitation", shaped_imitation{}, 3);
   add("clip_cov", clip_cov{}, 4);
   add("kl_cov", kl_cov{}, 4);
-  add("importance_correction", alone{importance_correction{}}, 4);
-  add("off_policy_mask", alone{off_policy_mask{}}, 4);
-  add("kl_penalty", alone{kl_penalty{}}, 4);
-  add("entropy_bonus", alone{entropy_bonus{}}, 4);
-  add("high_entropy_only", alone{high_entropy_only{0.5}}, 3);
+  add("importance_correction", importance_correction{}, 4);
+  add("off_policy_mask", off_policy_mask{}, 4);
+  add("kl_penalty", kl_penalty{}, 4);
+  add("entropy_bonus", entropy_bonus{}, 4);
+  add("high_entropy_only", high_entropy_only{0.5}, 3);
   benchmark::RegisterBenchmark("entropy_threshold",
                                [](benchmark::State& state) {
                                  const token_batch<float> b = data().view();
@@ -254,10 +276,14 @@ void add_all() {
 }
 
 /// Takes "--name=number" out of the arguments.
-void take(int& argc, char** argv, const std::string& name, std::size_t& value) {
+void take(int& argc, char** argv, const std::string& name, auto& value) {
   for (int i = 1; i < argc; ++i)
     if (std::strncmp(argv[i], (name + "=").c_str(), name.size() + 1) == 0) {
-      value = std::max(1ul, std::strtoul(argv[i] + name.size() + 1, nullptr, 10));
+      const char* text = argv[i] + name.size() + 1;
+      if constexpr (std::is_same_v<decltype(value), std::string&>)
+        value = text;
+      else
+        value = std::max(1ul, std::strtoul(text, nullptr, 10));
       for (int k = i; k + 1 < argc; ++k) argv[k] = argv[k + 1];
       --argc;
       return;
@@ -269,8 +295,10 @@ void take(int& argc, char** argv, const std::string& name, std::size_t& value) {
 int main(int argc, char** argv) {
   take(argc, argv, "--sequences", sequences);
   take(argc, argv, "--length", length);
+  take(argc, argv, "--arrays", folder);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  if (!folder.empty()) data();  // sets sequences
   add_all();
   benchmark::RunSpecifiedBenchmarks();
 }

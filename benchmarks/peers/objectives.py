@@ -8,9 +8,10 @@ The arrays are [50000, 1024] float32, scaled down by --scale (1/8 unless given: 
 timed with its backward pass to the log-probs, because that is what rlvr's coefficients are. TRL's _compute_loss runs on
 a stand-in for the trainer that returns the log-probs instead of running a model; the metrics it gathers are part of it.
 
-The binary is a Google Benchmark program; it runs between the peers, in the same process lifetime and on the same idle
-machine, and its JSON is read. Its benchmarks must set items_per_second (tokens, or rollouts for advantages). A name is
-compared by what stands before the first "/", see PAIRS. Everything is compared per item, so sizes may differ.
+The binary is a Google Benchmark program; it gets the same arrays, without their padding, runs after the peers on the
+same machine, and its JSON is read. Its benchmarks must set items_per_second (tokens, or rollouts for advantages). A name
+is compared by what stands before the first "/", see PAIRS. An item is a token inside the mask, or a rollout: on the same
+arrays the ratio is that of whole calls.
 """
 import argparse
 import collections
@@ -41,7 +42,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", help="rlvr's Google Benchmark program; without it only the peers are timed")
     parser.add_argument("--filter", default=".", help="passed on as --benchmark_filter")
-    parser.add_argument("--json", help="a file that the program has written before, instead of running it")
+    parser.add_argument("--json", help="a file that the program has written for the same arrays, instead of running it")
     parser.add_argument("--scale", type=float, default=0.125, help="share of the 50,000 sequences")
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--group", type=int, default=8)
@@ -68,7 +69,18 @@ class arrays:
         self.reward = torch.zeros(shape)
         self.reward[:, 0] = torch.randint(0, 2, (self.n,), generator=generator).float()
         self.index = np.arange(self.n) // options.group
+        self.tokens = int(self.mask.sum())
         self.log_prob.requires_grad_(True)
+
+    def write(self, folder):
+        """The arrays without padding, as rlvr's benchmark reads them with --arrays."""
+        inside = self.mask.bool()
+        offsets = np.concatenate([[0], np.cumsum(self.mask.sum(1).numpy())]).astype(np.uint64)
+        offsets.tofile(f"{folder}/offsets")
+        for name, values in [("advantages", self.advantage), ("rewards", self.reward.sum(1)),
+                             ("log_probs", self.log_prob.detach()[inside]), ("old_log_probs", self.old[inside]),
+                             ("reference_log_probs", self.ref[inside])]:
+            values.numpy().astype(np.float32).tofile(f"{folder}/{name}")
 
 
 def verl_cases(a):
@@ -102,9 +114,9 @@ def verl_cases(a):
     yield "grpo_vectorized_advantage", advantage("grpo_vectorized"), a.n
     yield "rloo_vectorized_advantage", advantage("rloo_vectorized"), a.n
     for name in ["vanilla", "gspo", "geo_mean", "cispo", "sapo", "dppo_tv", "dppo_kl", "gpg", "kl_cov", "clip_cov"]:
-        yield name, policy(name), a.n * a.t
-    yield "dro", policy("dro", dro_beta=0.1), a.n * a.t
-    yield "low_var_kl", kl, a.n * a.t
+        yield name, policy(name), a.tokens
+    yield "dro", policy("dro", dro_beta=0.1), a.tokens
+    yield "low_var_kl", kl, a.tokens
 
 
 def trl_cases(a):
@@ -137,8 +149,8 @@ def trl_cases(a):
         return lambda: torch.autograd.grad(GRPOTrainer._compute_loss(self, None, inputs), a.log_prob)
 
     for kind in ["dapo", "grpo", "cispo", "sapo", "vespo"]:
-        yield kind, policy(loss_type=kind), a.n * a.t
-    yield "grpo, sequence level", policy(loss_type="grpo", importance_sampling_level="sequence"), a.n * a.t
+        yield kind, policy(loss_type=kind), a.tokens
+    yield "grpo, sequence level", policy(loss_type="grpo", importance_sampling_level="sequence"), a.tokens
 
 
 # The name of rlvr's benchmark, and the peers that compute the same.
@@ -151,7 +163,8 @@ PAIRS = [
     ("gmpo", ["verl geo_mean"]),
     ("cispo", ["verl cispo", "trl cispo"]),
     ("sapo", ["verl sapo", "trl sapo"]),
-    ("dppo", ["verl dppo_tv", "verl dppo_kl"]),
+    ("dppo", ["verl dppo_tv"]),
+    ("dppo_kl", ["verl dppo_kl"]),
     ("vespo", ["trl vespo"]),
     ("dro", ["verl dro"]),
     ("kl_cov", ["verl kl_cov"]),
@@ -169,17 +182,19 @@ def fastest(f, repeats):
     return best
 
 
-def ours(options, sequences, length):
-    """{name: [(full name, ns per item)]}, on as many sequences of that length on average."""
+def ours(options, a):
+    """{name: [(full name, ns per item)]}, on the same arrays."""
     path = options.json
     if not path and not options.binary:
         return {}
     if not path:
         path = tempfile.NamedTemporaryFile(suffix=".json", delete=False).name
         try:
-            subprocess.run([options.binary, f"--sequences={sequences}", f"--length={length}",
-                            f"--benchmark_out={path}", "--benchmark_out_format=json",
-                            f"--benchmark_filter={options.filter}"], check=True, stdout=subprocess.DEVNULL)
+            with tempfile.TemporaryDirectory() as folder:
+                a.write(folder)
+                subprocess.run([options.binary, f"--arrays={folder}", f"--benchmark_out={path}",
+                                "--benchmark_out_format=json", f"--benchmark_filter={options.filter}"], check=True,
+                               stdout=subprocess.DEVNULL)
         except (OSError, subprocess.CalledProcessError) as error:
             sys.exit(f"cannot run {options.binary}: {error}")
     found = collections.defaultdict(list)
@@ -214,7 +229,7 @@ def main():
         except (ImportError, RuntimeError) as error:  # TRL wraps failed imports in RuntimeError
             print(f"{package} is left out: {error} (install: {how}, and what it imports)")
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
-    found = ours(options, a.n, a.t)
+    found = ours(options, a)
     if not found:
         print("No ratios: give --binary or --json")
     for name, peers in PAIRS:
