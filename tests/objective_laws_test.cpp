@@ -596,8 +596,8 @@ TEST_CASE("batch_of, part, even_parts", "[objective]") {
   CHECK(even_parts(b, 1) == std::vector<std::size_t>{0, 3});
   CHECK(even_parts(b, 2) == std::vector<std::size_t>{0, 1, 3});
   CHECK_THROWS_AS(even_parts(b, 0), std::invalid_argument);
-  static_assert(separable_objective<ppo_clip>);
-  static_assert(objective<clip_cov> && !separable_objective<clip_cov>);
+  static_assert(separable<ppo_clip>);
+  static_assert(objective<clip_cov> && !separable<clip_cov>);
   static_assert(!objective<int>);
 }
 

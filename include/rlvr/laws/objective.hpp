@@ -1,5 +1,5 @@
 #pragma once
-/// The laws of objective and separable_objective.
+/// The laws of objectives, in parts where they are separable.
 
 #include <cmath>
 #include <cstddef>
@@ -58,7 +58,7 @@ struct objective_world {
 
 /// Tries what objective promises on worlds of its own: finite coefficients, exact zeros and branch::masked outside the
 /// mask whatever stands there, coefficients proportional to the weights, the same bits with and without branches and,
-/// for a separable_objective, in parts; NaN and infinity inside the mask are refused or never read; sizes that differ
+/// for a separable one, in parts; NaN and infinity inside the mask are refused or never read; sizes that differ
 /// are refused; an empty batch is fine.
 template <objective<double> O>
 violations objective_laws(const O& o, law_options options = {}) {
@@ -106,7 +106,7 @@ violations objective_laws(const O& o, law_options options = {}) {
           (*array)[t] = std::numeric_limits<double>::quiet_NaN();
     out.check(bits_equal(coefficients(o, dirty.batch(), weights), c), "what stands outside the mask is never looked at");
 
-    if constexpr (separable_objective<O, double>)
+    if constexpr (separable<O, double>)
       for (const std::size_t parts : {std::size_t{2}, std::size_t{5}, std::size_t{40}}) {
         std::vector<double> cut(c.size());
         run_in_parts(o, b, weights, std::span<double>(cut), std::span<branch>{}, parts, [](std::size_t n, auto&& f) {

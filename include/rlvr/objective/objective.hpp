@@ -55,9 +55,6 @@ concept separable = (objective<O, Real> || adjustment<O, Real>)&&!requires {
   typename O::whole_batch;
 };
 
-template <class O, class Real = double>
-concept separable_objective = objective<O, Real> && separable<O, Real>;
-
 /// The coefficients as a new array: [T]. Throws what o throws.
 template <class Real, objective<Real> O>
 std::vector<Real> coefficients(const O& o, const token_batch<Real>& b, weights_of<Real> weights = {}) {
