@@ -2,7 +2,7 @@
 ///
 /// Counters, of the best iteration: `bytes` moved by one call, each array counted once, one that is only written twice,
 /// since a store first fetches its line; `bandwidth` those per second; `of_triad` that over the bandwidth of
-/// z = x + 2 y on as many threads and as many tokens, the best of twenty.
+/// z = x + 2 y on as many threads and as many tokens, the best of twenty, measured directly afterwards.
 /// `items_per_second` are tokens, for advantages rollouts, in groups of eight: one for every sequence, which stay in
 /// the cache, and under `/many` one for every four tokens, which do not. Advantages come as a new vector. Options
 /// beside Google Benchmark's: --sequences=N --length=L (default 16384 x 1024; 50000 x 1024 needs 2 GB).
@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -145,10 +144,9 @@ constexpr auto parallel_for = [](std::size_t n, const auto& f) {
   for (std::size_t k = 0; k < n; ++k) team.emplace_back([&f, k] { f(k); });
 };
 
-/// Bytes per second of z = x + 2 y over the benchmark's arrays: 16 bytes a token, the best of twenty.
+/// Bytes per second of z = x + 2 y over the benchmark's arrays: 16 bytes a token, the best of twenty. Measured beside
+/// every benchmark, since other machines on the same host change it.
 double triad(std::size_t threads) {
-  static std::map<std::size_t, double> known;
-  if (known.contains(threads)) return known[threads];
   arrays& a = data();
   double best = 1e9;
   for (int repeat = 0; repeat < 20; ++repeat) {
@@ -162,7 +160,7 @@ double triad(std::size_t threads) {
     benchmark::ClobberMemory();
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
-  return known[threads] = 16.0 * static_cast<double>(a.tokens()) / best;
+  return 16.0 * static_cast<double>(a.tokens()) / best;
 }
 
 /// Sets the coefficients to ones: those that corrections multiply again and again would leave the range of numbers.
