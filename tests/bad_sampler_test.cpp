@@ -25,23 +25,13 @@
 #include <rlvr/verify/verifier.hpp>
 
 #include "catch.hpp"
+#include "four_rows.hpp"
 
 namespace {
 
 using namespace rlvr;
-
-/// 4 rows of 5 completions; the right completion of row i is i.
-std::vector<double> base_logits() {
-  std::vector<double> logits(20);
-  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = random_key(4).uniform(i);
-  return logits;
-}
-
-ragged<token> prompts_of(std::size_t count) {
-  ragged<token> out;
-  for (std::size_t p = 0; p < count; ++p) out.push_back(std::vector<token>{static_cast<token>(p % 4)});
-  return out;
-}
+using four_rows::base_logits;
+using four_rows::prompts_of;
 
 struct judge {
   bool scores = true;

@@ -25,9 +25,12 @@
 #include <rlvr/train/one_shot.hpp>
 
 #include "catch.hpp"
+#include "four_rows.hpp"
 #include "small_decoders.hpp"
 
 using namespace rlvr;
+using four_rows::base_logits;
+using four_rows::prompts_of;
 
 namespace {
 
@@ -87,19 +90,6 @@ struct faulty : tabular::policy {
   }
 };
 static_assert(policy<faulty>);
-
-std::vector<double> base_logits() {
-  std::vector<double> logits(20);
-  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = random_key(4).uniform(i);
-  return logits;
-}
-
-/// Prompt p stands at row p % 4; completion p % 4 is right.
-ragged<token> prompts_of(std::size_t count) {
-  ragged<token> out;
-  for (std::size_t p = 0; p < count; ++p) out.push_back(std::vector<token>{static_cast<token>(p % 4)});
-  return out;
-}
 
 /// The reward of prompt `at` is `value`.
 struct judge {

@@ -11,24 +11,13 @@
 
 #include "archetypes.hpp"
 #include "catch.hpp"
+#include "four_rows.hpp"
 
 namespace {
 
 using namespace rlvr;
-
-/// 4 rows of 5 completions; the right completion of row i is i, and the base finds it sometimes.
-std::vector<double> base_logits() {
-  std::vector<double> logits(20);
-  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = random_key(4).uniform(i);
-  return logits;
-}
-
-/// Prompt p stands at row p % 4.
-ragged<token> prompts(std::size_t count) {
-  ragged<token> out;
-  for (std::size_t p = 0; p < count; ++p) out.push_back(std::vector<token>{static_cast<token>(p % 4)});
-  return out;
-}
+using four_rows::base_logits;
+using four_rows::prompts_of;
 
 /// Rewards completion (p + shift) % 4 of prompt p; `constant` rewards everything alike; `fail_at` throws there.
 struct judge {
@@ -45,8 +34,8 @@ using set = prompt_set<judge>;
 
 const one_shot_options small{.rollouts = 2048, .group_size = 16, .seed = 7};
 
-auto run(tabular::policy& policy, const one_shot_options& o = small, const set& validation = {prompts(64), {}},
-         const set& confirmation = {prompts(64), {}}, const set& train = {prompts(128), {}}) {
+auto run(tabular::policy& policy, const one_shot_options& o = small, const set& validation = {prompts_of(64), {}},
+         const set& confirmation = {prompts_of(64), {}}, const set& train = {prompts_of(128), {}}) {
   return one_shot(policy, train, validation, confirmation, centred{}, o);
 }
 
@@ -116,7 +105,7 @@ TEST_CASE("one_shot: intervals of accuracies end at 0 and 1, those of other rewa
   };
   const auto landscape_of = [&](double wrong, double right) {
     policy.assign(base_logits());
-    const prompt_set<scale> s{prompts(128), {wrong, right}};
+    const prompt_set<scale> s{prompts_of(128), {wrong, right}};
     return one_shot(policy, s, s, s, centred{}, small).landscape;
   };
   const auto accuracies = landscape_of(0, 1), signs = landscape_of(-1, 1);
@@ -167,7 +156,7 @@ TEST_CASE("one_shot: the displacement of small steps is a direction like any oth
 TEST_CASE("one_shot: outcomes that are not improvements leave the policy alone", "[one_shot]") {
   tabular::policy policy(base_logits(), 5);
   SECTION("all rollouts alike") {
-    const auto result = run(policy, small, {prompts(64), {}}, {prompts(64), {}}, {prompts(128), {.constant = true}});
+    const auto result = run(policy, small, {prompts_of(64), {}}, {prompts_of(64), {}}, {prompts_of(128), {.constant = true}});
     CHECK(result.status == one_shot_status::no_signal);
     CHECK(result.informative == 0);
     CHECK(!result.direction);
@@ -176,13 +165,13 @@ TEST_CASE("one_shot: outcomes that are not improvements leave the policy alone",
     CHECK(!result.confirmation);
   }
   SECTION("validation asks for something else") {
-    const auto result = run(policy, small, {prompts(64), {.shift = 1}});
+    const auto result = run(policy, small, {prompts_of(64), {.shift = 1}});
     CHECK(result.status == one_shot_status::no_improvement);
     CHECK(result.alpha == 0);
     CHECK(result.direction);
   }
   SECTION("confirmation asks for something else") {
-    const auto result = run(policy, small, {prompts(64), {}}, {prompts(64), {.shift = 1}});
+    const auto result = run(policy, small, {prompts_of(64), {}}, {prompts_of(64), {.shift = 1}});
     CHECK(result.status == one_shot_status::not_confirmed);
     CHECK(result.alpha > 0);
     CHECK(result.confirmation->difference.mean < 0);
@@ -201,12 +190,12 @@ TEST_CASE("one_shot: a failure anywhere restores the policy", "[one_shot]") {
   tabular::policy policy(base_logits(), 5);
   one_shot_options o = small;
   o.steps = 3;
-  CHECK_THROWS_AS(run(policy, o, {prompts(64), {}}, {prompts(64), {}}, {prompts(128), {.fail_at = 100}}),
+  CHECK_THROWS_AS(run(policy, o, {prompts_of(64), {}}, {prompts_of(64), {}}, {prompts_of(128), {.fail_at = 100}}),
                   std::runtime_error);  // in the last of the small steps
   CHECK(policy.parameters() == base_logits());
-  CHECK_THROWS_AS(run(policy, small, {prompts(64), {.fail_at = 3}}), std::runtime_error);
+  CHECK_THROWS_AS(run(policy, small, {prompts_of(64), {.fail_at = 3}}), std::runtime_error);
   CHECK(policy.parameters() == base_logits());
-  CHECK_THROWS_AS(run(policy, small, {prompts(64), {}}, {prompts(64), {.fail_at = 3}}), std::runtime_error);
+  CHECK_THROWS_AS(run(policy, small, {prompts_of(64), {}}, {prompts_of(64), {.fail_at = 3}}), std::runtime_error);
   CHECK(policy.parameters() == base_logits());
 }
 
@@ -218,7 +207,7 @@ TEST_CASE("one_shot: a gradient that is not finite is an outcome", "[one_shot]")
       g[3] = std::nan("");
     }
   } policy(base_logits(), 5);
-  const set s{prompts(128), {}};
+  const set s{prompts_of(128), {}};
   const auto result = one_shot(policy, s, s, s, centred{}, small);
   CHECK(result.status == one_shot_status::nonfinite_direction);
   CHECK(policy.parameters() == base_logits());
@@ -227,21 +216,21 @@ TEST_CASE("one_shot: a gradient that is not finite is an outcome", "[one_shot]")
 TEST_CASE("one_shot: needs nothing of a policy, a verifier or an estimator beyond their concepts", "[one_shot]") {
   archetype::policy opaque(base_logits(), 5);
   tabular::policy open(base_logits(), 5);
-  const prompt_set<judge> s{prompts(128), {}};
+  const prompt_set<judge> s{prompts_of(128), {}};
   const auto a = one_shot(opaque, s, s, s, group_normalized{}, small);
   const auto b = one_shot(open, s, s, s, group_normalized{}, small);
   CHECK(a.status == one_shot_status::improved);
   CHECK(a.alpha == b.alpha);
   CHECK(a.confirmation->difference.mean == b.confirmation->difference.mean);
 
-  const prompt_set<archetype::rollout_verifier> weak{prompts(128), {}};
+  const prompt_set<archetype::rollout_verifier> weak{prompts_of(128), {}};
   const archetype::advantage_estimator zeros;
   CHECK(one_shot(opaque, weak, weak, weak, zeros, small).status != one_shot_status::improved);
 }
 
 TEST_CASE("one_shot: progress goes forward in every stage", "[one_shot]") {
   tabular::policy policy(base_logits(), 5);
-  const set s{prompts(128), {}};
+  const set s{prompts_of(128), {}};
   std::vector<std::size_t> last(5, 0);
   std::vector<std::size_t> calls(5, 0);
   (void)one_shot(policy, s, s, s, centred{}, small, [&](one_shot_stage stage, std::size_t done, std::size_t total) {
@@ -256,8 +245,8 @@ TEST_CASE("one_shot: progress goes forward in every stage", "[one_shot]") {
 
 TEST_CASE("one_shot: bad options are named", "[one_shot]") {
   tabular::policy policy(base_logits(), 5);
-  const auto message = [&](one_shot_options o, const set& validation = {prompts(4), {}},
-                           const set& confirmation = {prompts(4), {}}) {
+  const auto message = [&](one_shot_options o, const set& validation = {prompts_of(4), {}},
+                           const set& confirmation = {prompts_of(4), {}}) {
     try {
       (void)run(policy, o, validation, confirmation);
     } catch (const std::invalid_argument& e) {
@@ -270,7 +259,7 @@ TEST_CASE("one_shot: bad options are named", "[one_shot]") {
         "one_shot: 10240 rollouts in groups of 16 need 640 prompts, but there are 128");
   CHECK(message({.rollouts = 160, .group_size = 16, .steps = 11}) == "one_shot: 11 steps for 10 groups");
   CHECK(message({.rollouts = 160, .group_size = 16}, {{}, {}}) == "one_shot: there are no validation prompts");
-  CHECK(message({.rollouts = 160, .group_size = 16}, {prompts(4), {}}, {{}, {}}) ==
+  CHECK(message({.rollouts = 160, .group_size = 16}, {prompts_of(4), {}}, {{}, {}}) ==
         "one_shot: there are no confirmation prompts");
   CHECK(policy.parameters() == base_logits());
 }
@@ -285,10 +274,10 @@ TEST_CASE("one_shot: a batch without signal does not end the small steps", "[one
     }
   };
   tabular::policy policy(base_logits(), 5);
-  const prompt_set<half_dull> s{prompts(128), {}};
+  const prompt_set<half_dull> s{prompts_of(128), {}};
   one_shot_options o = small;
   o.steps = 4;
-  (void)one_shot(policy, s, prompt_set<half_dull>{prompts(4), {}}, prompt_set<half_dull>{prompts(4), {}}, centred{}, o);
+  (void)one_shot(policy, s, prompt_set<half_dull>{prompts_of(4), {}}, prompt_set<half_dull>{prompts_of(4), {}}, centred{}, o);
   CHECK(s.verify.judged == o.rollouts);
 }
 
@@ -302,7 +291,7 @@ TEST_CASE("one_shot: every option is checked before anything is sampled", "[one_
       return tabular::policy::sample(p, q, o, k);
     }
   } policy(base_logits(), 5);
-  const set s{prompts(128), {}};
+  const set s{prompts_of(128), {}};
   const auto refused = [&](auto change) {
     one_shot_options o = small;
     change(o);

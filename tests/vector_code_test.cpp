@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <rlvr/advantage/centred.hpp>
@@ -76,6 +77,8 @@ struct one_sequence {
   std::vector<std::size_t> offsets;
   std::vector<float> advantages{-1.5f}, now, old;
 
+  one_sequence(float advantage, std::vector<float> log_probs, std::vector<float> old_log_probs)
+      : offsets{0, log_probs.size()}, advantages{advantage}, now(std::move(log_probs)), old(std::move(old_log_probs)) {}
   explicit one_sequence(std::size_t length) : offsets{0, length} {
     const random_key key(5);
     for (std::size_t t = 0; t < length; ++t) {
@@ -292,15 +295,10 @@ TEST_CASE("coefficients do not depend on the tokens behind", "[objective]") {
 
 TEST_CASE("dppo far from the sampler", "[objective]") {
   // q is nothing beside p: the total variation is p, above the bound or not; and p nothing beside q.
-  const std::vector<std::size_t> offsets{0, 4};
   const std::vector<float> now{-0.1f, -3.f, -100.f, -100.f}, old{-100.f, -100.f, -0.1f, -3.f};
   for (const float a : {1.f, -1.f}) {
-    const std::vector<float> advantages{a};
-    token_batch<float> b;
-    b.offsets = offsets;
-    b.advantages = advantages;
-    b.log_probs = now;
-    b.old_log_probs = old;
+    const one_sequence far(a, now, old);
+    const token_batch<float> b = far.view();
     std::vector<float> c(4);
     std::vector<branch> codes(4);
     dppo{}(b, {}, std::span<float>(c), codes);
@@ -315,13 +313,8 @@ TEST_CASE("dppo far from the sampler", "[objective]") {
 
 TEST_CASE("dppo where probabilities end", "[objective]") {
   // Log-probs below the range of floats count as its end: nothing moves there, whatever the ratio is.
-  const std::vector<std::size_t> offsets{0, 4};
-  const std::vector<float> now{-200.f, -95.f, -150.f, -0.7f}, old{-198.f, -120.f, -88.f, -0.6f}, advantages{1.f};
-  token_batch<float> b;
-  b.offsets = offsets;
-  b.advantages = advantages;
-  b.log_probs = now;
-  b.old_log_probs = old;
+  const one_sequence ends(1, {-200.f, -95.f, -150.f, -0.7f}, {-198.f, -120.f, -88.f, -0.6f});
+  const token_batch<float> b = ends.view();
   std::vector<float> c(4);
   for (const binary_divergence by : {binary_divergence::total_variation, binary_divergence::kl}) {
     std::vector<branch> codes(4);
@@ -341,19 +334,14 @@ TEST_CASE("dppo where probabilities end", "[objective]") {
 
 TEST_CASE("sapo far from the sampler", "[objective]") {
   // In float as in double: a steep gate ends within the ratio's range, on both sides, without a limit as with one.
-  const std::vector<std::size_t> offsets{0, 9};
   const std::vector<float> now{-0.5f, -0.5f, -0.5f, -90.f, -90.f, -200.f, -0.1f, -1.f, -1.5f};
   const std::vector<float> old{-0.5f, -60.f, -200.f, -0.5f, -4.f, -0.1f, -1.f, -0.1f, -0.5f};
   const std::vector<double> now_exact(now.begin(), now.end()), old_exact(old.begin(), old.end());
   for (const double tau : {1.0, 79.0, 81.0, 300.0})
     for (const double limit : {20.0, 100.0, std::numeric_limits<double>::infinity()})
       for (const float a : {1.f, -1.f}) {
-        const std::vector<float> advantages{a};
-        token_batch<float> b;
-        b.offsets = offsets;
-        b.advantages = advantages;
-        b.log_probs = now;
-        b.old_log_probs = old;
+        const one_sequence far(a, now, old);
+        const token_batch<float> b = far.view();
         std::vector<float> c(9);
         std::vector<branch> codes(9);
         sapo{a > 0 ? tau : 1.0, a > 0 ? 1.0 : tau, limit}(b, {}, std::span<float>(c), codes);
