@@ -15,23 +15,12 @@
 #include <rlvr/core/random.hpp>
 
 #include "catch.hpp"
-#ifndef RLVR_TEST_ON_GPU
-#include <rlvr/backend/cuda/host_device.cuh>
-#endif
+#include "cuda/test_device.hpp"
 
 namespace {
 
 using namespace rlvr;
 using cuda::bfloat16;
-
-std::shared_ptr<cuda::device> make_device() {
-#ifdef RLVR_TEST_ON_GPU
-  static const std::shared_ptr<cuda::device> gpu = cuda::open_device();
-  return gpu;
-#else
-  return std::make_shared<cuda::host_device>();
-#endif
-}
 
 /// Numbers there.
 template <class T>

@@ -20,9 +20,7 @@
 
 #include "catch.hpp"
 #include "cuda/models.hpp"
-#ifndef RLVR_TEST_ON_GPU
-#include <rlvr/backend/cuda/host_device.cuh>
-#endif
+#include "cuda/test_device.hpp"
 
 namespace {
 
@@ -33,11 +31,7 @@ const float nan_float = std::numeric_limits<float>::quiet_NaN();
 const float inf = std::numeric_limits<float>::infinity();
 
 const std::shared_ptr<cuda::device>& where() {
-#ifdef RLVR_TEST_ON_GPU
-  static const std::shared_ptr<cuda::device> device = cuda::open_device();
-#else
-  static const std::shared_ptr<cuda::device> device = std::make_shared<cuda::host_device>();
-#endif
+  static const std::shared_ptr<cuda::device> device = make_device();
   return device;
 }
 

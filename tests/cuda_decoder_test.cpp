@@ -19,9 +19,7 @@
 
 #include "catch.hpp"
 #include "cuda/models.hpp"
-#ifndef RLVR_TEST_ON_GPU
-#include <rlvr/backend/cuda/host_device.cuh>
-#endif
+#include "cuda/test_device.hpp"
 
 namespace {
 
@@ -30,15 +28,6 @@ using cuda_models::families;
 
 static_assert(policy<cuda::decoder>);
 static_assert(elementwise<cuda::space> && tensor_layout<cuda::space>);
-
-std::shared_ptr<cuda::device> make_device() {
-#ifdef RLVR_TEST_ON_GPU
-  static const std::shared_ptr<cuda::device> gpu = cuda::open_device();
-  return gpu;
-#else
-  return std::make_shared<cuda::host_device>();
-#endif
-}
 
 cuda::decoder model_of(const decoder::config& c,
                        cuda::decoder_options options = {.compute = cuda::scalar_type::float32}) {

@@ -16,25 +16,11 @@
 #include <rlvr/backend/decoder/config.hpp>
 
 #include "catch.hpp"
+#include "cuda/test_device.hpp"
 #include "decoder_golden.hpp"
-#ifndef RLVR_TEST_ON_GPU
-#include <rlvr/backend/cuda/host_device.cuh>
-#endif
-
-namespace {
 
 using namespace rlvr;
 using nlohmann::json;
-
-std::shared_ptr<cuda::device> make_device() {
-#ifdef RLVR_TEST_ON_GPU
-  return cuda::open_device();
-#else
-  return std::make_shared<cuda::host_device>();
-#endif
-}
-
-}  // namespace
 
 TEST_CASE("cuda decoder: log-probs, entropies and every named gradient are those of transformers",
           "[cuda][transformers]") {
