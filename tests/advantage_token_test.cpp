@@ -286,7 +286,8 @@ TEST_CASE("risk_advantages: totals of a bundle, shared among its rollouts", "[ad
   CHECK(r.advantages == std::vector<double>(6, 0.0));
 
   CHECK_THROWS_WITH(risk_advantages(v, g, groups_with({1}), q), "risk_advantages: bundles of 1 groups for 2");
-  CHECK_THROWS_WITH(risk_advantages(v, g, groups_with({2, 0}), q), "risk_advantages: bundle 1 is empty");
+  CHECK_THROWS_WITH(risk_advantages(v, g, groups_with({2, 0}), q),
+                    "risk_advantages: bundle 1 is [2, 2), which is empty");
   CHECK_THROWS_WITH(risk_advantages(v, g, bundles, std::vector<double>{1}),
                     "risk_advantages: 1 tracked quantiles, expected 2");
   CHECK_THROWS_WITH(risk_advantages(v, g, bundles, {}, {.low = 0}), "risk_advantages: levels 0 and 0.8");

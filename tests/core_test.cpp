@@ -286,6 +286,10 @@ TEST_CASE("rollouts are what was asked for", "[core]") {
   CHECK_NOTHROW(validate_log_probs(odd));
   odd.log_probs[2] = -std::numeric_limits<double>::quiet_NaN();
   CHECK_THROWS_WITH(validate_log_probs(odd), "rollouts: log_probs[2] is nan");
+  odd.log_probs[2] = 0.75;
+  CHECK_THROWS_WITH(validate_log_probs(odd), "rollouts: log_probs[2] is 0.75, above 0");
+  odd.log_probs[2] = 0.01;
+  CHECK_NOTHROW(validate_log_probs(odd));
 }
 
 TEST_CASE("rollouts are cut where they can be", "[core]") {
@@ -319,6 +323,22 @@ TEST_CASE("rollouts are cut where they can be", "[core]") {
   CHECK(complaint([](rollouts& x) { x.finished.pop_back(); }) == "slice: 4 finished flags for 5 rollouts");
   CHECK(complaint([](rollouts& x) { x.verdicts.pop_back(); }) == "slice: 4 verdicts for 5 rollouts");
   CHECK(complaint([](rollouts& x) { x.offsets[2] = 0; }) == "slice: offsets[2] = 0 is below offsets[1] = 1");
+  const auto refused = [&](auto damage) {
+    rollouts damaged = r, to = r;
+    damage(damaged);
+    const std::string why = message_of([&] { append(to, damaged); });
+    CHECK(to.offsets == r.offsets);
+    CHECK(to.tokens == r.tokens);
+    if (damaged.offsets.empty() || damaged.offsets.back() != damaged.tokens.size())
+      CHECK(message_of([&] { append(damaged, to); }) == why);
+    return why;
+  };
+  CHECK(refused([](rollouts& x) { x.offsets.clear(); }) == "append: offsets is empty");
+  CHECK(refused([](rollouts& x) { x.offsets[2] = 0; }) == "append: offsets[2] = 0 is below offsets[1] = 1");
+  CHECK(refused([](rollouts& x) { x.offsets[0] = 1; }) == "append: offsets[0] = 1, but offsets must begin with 0");
+  CHECK(refused([](rollouts& x) { x.tokens.pop_back(); }) == "append: 4 tokens, but offsets end at 5");
+  CHECK(refused([](rollouts& x) { x.log_probs.pop_back(); }) == "append: 4 log_probs for 5 tokens");
+  CHECK(refused([](rollouts& x) { x.prompts.pop_back(); }) == "append: 4 prompts for 5 rollouts");
   r.offsets[2] = 7;
   CHECK_THROWS_WITH(slice(r, 1, 2), "slice: offsets[2] = 7, but offsets end at 5");
   CHECK_THROWS_WITH(slice(r, 1, 3), "slice: offsets[3] = 3 is below offsets[2] = 7");

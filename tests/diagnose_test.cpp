@@ -7,10 +7,12 @@
 #include <vector>
 
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/diagnose/average.hpp>
 #include <rlvr/diagnose/displacement_cosine.hpp>
 #include <rlvr/diagnose/entropy.hpp>
 #include <rlvr/diagnose/informative.hpp>
 #include <rlvr/diagnose/interval.hpp>
+#include <rlvr/diagnose/majority.hpp>
 #include <rlvr/diagnose/part_cosine.hpp>
 #include <rlvr/diagnose/pass_at_k.hpp>
 #include <rlvr/diagnose/student_t.hpp>
@@ -469,4 +471,34 @@ TEST_CASE("pass_at_k over groups", "[diagnose]") {
   CHECK_THROWS_WITH(pass_at_k(v, g, 3), "pass_at_k: k is 3, but group 1 has 2 scored rollouts");
   CHECK_THROWS_AS(pass_at_k(v, g, 0), std::invalid_argument);
   CHECK_THROWS_AS(pass_at_k(v, groups{{0, 3}}, 1), std::invalid_argument);
+}
+
+TEST_CASE("Groups that do not cut the verdicts are refused by all that read them", "[diagnose]") {
+  const std::vector<verdict> v(4);
+  const std::vector<std::uint32_t> answers(4);
+  const auto refuses = [&](std::vector<std::size_t> offsets, const std::string& why) {
+    const groups g{std::move(offsets)};
+    CHECK_THROWS_WITH(prompt_means(v, g), "prompt_means: " + why);
+    CHECK_THROWS_WITH(average_at_k(v, g), "prompt_means: " + why);
+    CHECK_THROWS_WITH(informative_share(v, g), "informative_share: " + why);
+    CHECK_THROWS_WITH(pass_at_k(v, g, 1), "pass_at_k: " + why);
+    CHECK_THROWS_WITH(majority_at_k(v, answers, g, 1), "majority_at_k: " + why);
+  };
+  refuses({0, 1000, 4}, "groups.offsets[2] = 4 is below groups.offsets[1] = 1000");
+  refuses({1, 4}, "groups.offsets[0] = 1, but groups.offsets must begin with 0");
+  refuses({}, "groups.offsets is empty");
+  refuses({0, 3}, "groups of 3 rollouts for 4 verdicts");
+}
+
+TEST_CASE("summarize_entropy refuses damaged offsets", "[diagnose]") {
+  rollouts r;
+  r.offsets = {0, 900, 2};
+  r.entropies = {1, 2};
+  CHECK_THROWS_WITH(summarize_entropy(r), "summarize_entropy: offsets[2] = 2 is below offsets[1] = 900");
+  r.offsets = {1, 2};
+  CHECK_THROWS_WITH(summarize_entropy(r), "summarize_entropy: offsets[0] = 1, but offsets must begin with 0");
+  r.offsets = {};
+  CHECK_THROWS_WITH(summarize_entropy(r), "summarize_entropy: offsets is empty");
+  r.offsets = {0, 3};
+  CHECK_THROWS_WITH(summarize_entropy(r), "summarize_entropy: 2 entropies for 3 tokens");
 }

@@ -417,6 +417,8 @@ TEST_CASE("dopr: distinct n-grams of a group", "[dopr]") {
   CHECK(distinct_ngrams(r, 0, 2, 9) == 1);
   CHECK(distinct_ngrams(r, 3, 3) == 0);
   CHECK_THROWS_WITH(distinct_ngrams(r, 0, 2, 0), "distinct_ngrams: n is 0");
+  CHECK_THROWS_WITH(distinct_ngrams(r, 0, 7), "distinct_ngrams: rollouts [0, 7) of 6");
+  CHECK_THROWS_WITH(distinct_ngrams(r, 4, 2), "distinct_ngrams: rollouts [4, 2) of 6");
   for (std::uint64_t k = 0; k < 20; ++k) {
     std::vector<token> y;
     for (std::uint64_t t = 0; t < k; ++t) y.push_back(static_cast<token>(random_key(k).below(3, t)));
@@ -883,6 +885,37 @@ TEST_CASE("group entropy: distinct answers and tokens", "[dopr]") {
   CHECK(token_entropy{2}(r, 3, 4) == 1);
   CHECK_THROWS_WITH(token_entropy{1}(r, 0, 1), "token_entropy: vocabulary is 1");
   CHECK(no_entropy{}(r, 0, 4) == 1);
+}
+
+TEST_CASE("group entropy: what cannot be read by rollout is refused", "[dopr]") {
+  rollouts r;
+  r.offsets = {0, 2, 4, 6, 6};
+  r.tokens = {1, 9, 1, 8, 2, 9};
+  r.entropies = {0.5, 0.1, 0.3, 0.1, 0.2, 0.6};
+  const auto refuses = [](const rollouts& bad, std::size_t begin, std::size_t end, const std::string& why) {
+    CHECK_THROWS_WITH(answer_entropy<>{}(bad, begin, end), "answer_entropy: " + why);
+    CHECK_THROWS_WITH(token_entropy{4}(bad, begin, end), "token_entropy: " + why);
+    CHECK_THROWS_WITH(distinct_ngrams(bad, begin, end), "distinct_ngrams: " + why);
+  };
+  refuses(r, 0, 5, "rollouts [0, 5) of 4");
+  refuses(r, 3, 2, "rollouts [3, 2) of 4");
+  rollouts bad = r;
+  bad.offsets[1] = 5;
+  refuses(bad, 0, 2, "offsets[2] = 4 is below offsets[1] = 5");
+  CHECK(token_entropy{4}(bad, 2, 3) == token_entropy{4}(r, 2, 3));  // the rollouts asked for, and no others
+  bad.offsets[1] = 1000;
+  refuses(bad, 0, 1, "offsets[1] = 1000, but offsets end at 6");
+  bad.offsets = {};
+  refuses(bad, 0, 1, "offsets is empty");
+  bad = r;
+  bad.tokens = {1, 9};
+  refuses(bad, 0, 1, "2 tokens, but offsets end at 6");
+  bad.tokens = {};
+  CHECK_THROWS_WITH(answer_entropy<>{}(bad, 0, 1), "answer_entropy: 0 tokens, but offsets end at 6");
+  CHECK_THROWS_WITH(distinct_ngrams(bad, 0, 1), "distinct_ngrams: 0 tokens, but offsets end at 6");
+  CHECK(token_entropy{4}(bad, 0, 4) == token_entropy{4}(r, 0, 4));  // reads no tokens
+  bad.entropies = {};
+  CHECK_THROWS_WITH(token_entropy{4}(bad, 0, 1), "token_entropy: 0 entropies for 6 tokens");
 }
 
 TEST_CASE("statistics: rollouts until an accuracy is reached, runs that never do included", "[dopr]") {

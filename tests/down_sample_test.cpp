@@ -215,6 +215,11 @@ TEST_CASE("d3s: the token mask has the largest |A| H of the kept rollouts") {
     CHECK_THROWS_WITH(d3s_token_mask(r, advantages, kept, {1, bad}), Catch::Contains("a share of"));
   CHECK_THROWS_WITH(d3s_token_mask(r, std::vector<double>{not_a_number, 0, 0, 0}, kept, {1, 1}),
                     Catch::Contains("rollout 0 has advantage"));
+  rollouts bad = r;
+  bad.offsets[3] = 1000;
+  CHECK_THROWS_WITH(d3s_token_mask(bad, advantages, kept, {1, 1}), "d3s: offsets[4] = 8 is below offsets[3] = 1000");
+  bad.offsets = {};
+  CHECK_THROWS_WITH(d3s_token_mask(bad, advantages, kept, {1, 1}), "d3s: offsets is empty");
   r.entropies.pop_back();
   CHECK_THROWS_WITH(d3s_token_mask(r, advantages, kept, {1, 1}), Catch::Contains("7 entropies for 8 tokens"));
 }
@@ -225,6 +230,9 @@ TEST_CASE("d3s names what is wrong") {
   std::vector<double> a{1, -1, 1, -1};
   CHECK_THROWS_WITH(d3s_rollouts(a, std::vector<verdict>(3), g, 2, {1, 1}), Catch::Contains("4 advantages for 3"));
   CHECK_THROWS_WITH(d3s_rollouts(a, verdicts, g, 0, {1, 1}), Catch::Contains("per_group is 0"));
+  const std::string backwards = "down_sample: groups.offsets[2] = 4 is below groups.offsets[1] = 1000";
+  CHECK_THROWS_WITH(d3s_rollouts(a, verdicts, groups{{0, 1000, 4}}, 2, {1, 1}), backwards);
+  CHECK_THROWS_WITH(pods(verdicts, groups{{0, 1000, 4}}, 2), backwards);
   CHECK_THROWS_WITH(d3s_rollouts(a, verdicts, g, 3, {1, 1}), Catch::Contains("3 rollouts wanted of group 0"));
   CHECK_THROWS_WITH(d3s_rollouts(a, verdicts, g, 2, {5, 1}), Catch::Contains("5 rollouts wanted of 4"));
   for (double bad : {0.0, 0.4, not_a_number, -1.0})

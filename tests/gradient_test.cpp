@@ -239,6 +239,12 @@ TEST_CASE("subset_gradients: one sweep, progress, and what failures leave", "[gr
   CHECK_THROWS_AS(add(b.r, bad, 1.0), std::invalid_argument);
   CHECK_THROWS_AS(add(b.r, b.coefficients, 0.0), std::invalid_argument);
   rollouts odd = b.r;
+  odd.offsets[2] = 1000;
+  CHECK_THROWS_WITH(add(odd, b.coefficients, 1.0),
+                    "rollouts: offsets[3] = " + std::to_string(b.r.offsets[3]) + " is below offsets[2] = 1000");
+  odd.offsets = {};
+  CHECK_THROWS_WITH(add(odd, b.coefficients, 1.0), "rollouts: offsets is empty");
+  odd = b.r;
   odd.verdicts.clear();
   CHECK_THROWS_AS(add(odd, b.coefficients, 1.0), std::invalid_argument);
   odd = b.r;

@@ -266,6 +266,8 @@ TEST_CASE("empg: by hand, and centred", "[objective]") {
   CHECK_THROWS_WITH(o(values{1, std::nan(""), 1}, trajectories, a), Catch::Contains("step_entropies[1] is nan"));
   CHECK_THROWS_WITH(o(h, trajectories, values{1, infinity}), Catch::Contains("advantage 1 is inf"));
   CHECK_THROWS_WITH(o(h, std::vector<std::size_t>{0, 2}, values{1}), Catch::Contains("there are 3 steps"));
+  CHECK_THROWS_WITH(o(h, std::vector<std::size_t>{0, 9, 3}, a),
+                    "empg: trajectories[2] = 3 is below trajectories[1] = 9");
 }
 
 TEST_CASE("dpo: pairs that are not there, and margins beyond all doubles", "[objective]") {

@@ -174,8 +174,11 @@ TEST_CASE("presets in float are presets in double", "[presets]") {
   const auto compare = [&](const auto& loss) {
     std::vector<double> a(x.tokens());
     std::vector<float> b(y.tokens());
+    static_assert(complete_loss<std::remove_cvref_t<decltype(loss)>>);
     loss(x.view(), std::span<double>(a));
     loss(y.view(), std::span<float>(b));
+    CHECK(coefficients(loss, x.view()) == a);
+    CHECK(coefficients(loss, y.view()) == b);
     double size = 0;
     for (double c : a) size = std::max(size, std::fabs(c));
     CHECK(size > 0);
@@ -198,6 +201,18 @@ TEST_CASE("presets in float are presets in double", "[presets]") {
   }
   compare(nemo_rl_2026_08::clipped_pg_loss{.importance_sampling_correction =
                                                nemo_rl_2026_08::truncated_importance_sampling_type::none});
+}
+
+TEST_CASE("presets are whole losses: neither corrections nor for parts", "[presets]") {
+  using trl = trl_2026_10::grpo_loss;
+  // Its denominator would be each part's own.
+  static_assert(complete_loss<trl> && complete_loss<trl, float>);
+  static_assert(!separable<trl> && !adjustment<trl> && !objective<trl>);
+  static_assert(!complete_loss<importance_correction> && !complete_loss<ppo_clip> && !complete_loss<kl_penalty>);
+  const std::vector<std::size_t> offsets{5, 4};
+  token_batch<double> b;
+  b.offsets = offsets;
+  CHECK_THROWS_WITH(coefficients(trl{}, b), "coefficients: offsets[1] = 4 is below offsets[0] = 5");
 }
 
 TEST_CASE("presets name what does not fit", "[presets]") {
@@ -362,7 +377,14 @@ TEST_CASE("offsets are checked before room is made for as many tokens", "[object
   CHECK_THROWS_WITH(rejection{}.kept(b), "rejection" + wrong);
   CHECK_THROWS_WITH(rejection{}(b, out), "rejection" + wrong);
   CHECK_THROWS_WITH(token_covariances(b), "token_covariances" + wrong);
+  CHECK_THROWS_WITH(clip_cov{}(b, {}, out), "clip_cov" + wrong);
+  CHECK_THROWS_WITH(normalized_importance{}(b, out), "normalized_importance" + wrong);
   CHECK_THROWS_WITH(sequence_level<ppo_clip>{}(b, {}, out), "sequence_level" + wrong);
+  CHECK_THROWS_WITH(trl_2026_10::grpo_loss{}(b, out), "sequence_weights" + wrong);
+  CHECK_THROWS_WITH(trl_2026_10::gmpo_loss{.top_entropy_quantile = 0.5}(b, out), "entropy_threshold" + wrong);
+  CHECK_THROWS_WITH(openrlhf_2026_09::policy_loss{}(b, out), Catch::Contains(wrong));
+  CHECK_THROWS_WITH(nemo_rl_2026_08::clipped_pg_loss{}(b, out), Catch::Contains(wrong));
+  CHECK_THROWS_WITH(verl_2026_09::actor_loss{}(b, out), Catch::Contains(wrong));
   CHECK_THROWS_WITH(verl_2026_09::rollout_correction{}.weights(b), "rollout_correction" + wrong);
   CHECK_THROWS_WITH(verl_2026_09::rollout_correction{}.kept(b), "rollout_correction" + wrong);
   const openrlhf_2026_09::kl_loss unbiased{.unbiased_gradient = openrlhf_2026_09::unbiased_gradient::yes};

@@ -467,6 +467,7 @@ TEST_CASE("bandit indices are their closed forms", "[select]") {
   for (prompt_id id = 0; id < 3; ++id) s.observe(id, binary_outcome(1, 2, 1));
   for (int i = 0; i < 2000; ++i) s.observe(1, binary_outcome(1, 2, 3000));
   CHECK(s.score(0, random_key(1)) == infinity);
+  CHECK_THROWS_WITH(s.score(1000, random_key(1)), "pool_selector: prompt 1000 in a pool of 3");
   CHECK(chosen(s, 3, 1)[2] == 1);
 }
 
@@ -651,6 +652,8 @@ TEST_CASE("weighted draws without replacement have the exact distribution", "[se
   double total = 0;
   for (prompt_id id = 0; id < 64; ++id) total += weights[id] = 0.01 + (id < 6 ? 2.0 * (id + 1) / 14 * (13.0 - id) / 14 : 0);
   for (prompt_id id = 0; id < 64; ++id) CHECK(s.probability(id) == Approx(weights[id] / total));
+  CHECK_THROWS_WITH(s.probability(64), "prioritized_selector: prompt 64 in a pool of 64");
+  CHECK_THROWS_WITH(s.importance(1000), "prioritized_selector: prompt 1000 in a pool of 64");
   double statistic = 0;  // first and second draw of 40,000, 7 cells each: the six and the rest
   std::array<double, 7> first{}, second{};
   constexpr int rounds = 40000;

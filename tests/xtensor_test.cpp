@@ -121,8 +121,8 @@ TEST_CASE("unpad drops what the mask leaves out", "[xtensor]") {
 
 TEST_CASE("pad says what is wrong with offsets", "[xtensor]") {
   const std::vector<double> values{1, 2, 3};
-  CHECK_THROWS_WITH(pad(values, {}), "pad: offsets must begin with 0");
-  CHECK_THROWS_WITH(pad(values, {1, 3}), "pad: offsets must begin with 0");
+  CHECK_THROWS_WITH(pad(values, {}), "pad: offsets is empty");
+  CHECK_THROWS_WITH(pad(values, {1, 3}), "pad: offsets[0] = 1, but offsets must begin with 0");
   CHECK_THROWS_WITH(pad(values, {0, 2}), "pad: offsets end at 2, but there are 3 values");
   CHECK_THROWS_WITH(pad(values, {0, 4, 3}), "pad: offsets[2] = 3 is below offsets[1] = 4");
 }
@@ -252,7 +252,11 @@ TEST_CASE("equal_rows views a column as [B, T]", "[xtensor]") {
                     "equal_rows: offsets[2] = 6, but rows of 4 end at 8");
   CHECK_THROWS_WITH(equal_rows(std::span(column), std::vector<std::size_t>{0, 2, 4}),
                     "equal_rows: offsets end at 4, but there are 6 values");
-  CHECK_THROWS_WITH(equal_rows(std::span(column), std::vector<std::size_t>{}), "equal_rows: offsets must begin with 0");
+  CHECK_THROWS_WITH(equal_rows(std::span(column), std::vector<std::size_t>{}), "equal_rows: offsets is empty");
+  CHECK_THROWS_WITH(equal_rows(std::span(column), std::vector<std::size_t>{2, 4, 6}),
+                    "equal_rows: offsets[0] = 2, but offsets must begin with 0");
+  CHECK_THROWS_WITH(equal_rows(std::span(column), std::vector<std::size_t>{0, 3, 2}),
+                    "equal_rows: offsets[2] = 2 is below offsets[1] = 3");
 }
 
 TEST_CASE("Rewards and group ids from arrays", "[xtensor]") {

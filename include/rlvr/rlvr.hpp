@@ -38,6 +38,7 @@
 #include <rlvr/core/logarithm.hpp>
 #include <rlvr/core/moments.hpp>
 #include <rlvr/core/norm.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/ragged.hpp>
 #include <rlvr/core/random.hpp>

@@ -118,7 +118,8 @@ inline risk_advantages_result risk_advantages(std::span<const verdict> verdicts,
   require(!bundles.offsets.empty(), "risk_advantages: the offsets of bundles are empty");
   require(bundles.offsets.front() == 0, "risk_advantages: bundles begin at ", bundles.offsets.front(), ", expected 0");
   for (std::size_t b = 0; b < bundles.size(); ++b)
-    require(bundles.begin(b) < bundles.end(b), "risk_advantages: bundle ", b, " is empty");
+    require(bundles.begin(b) < bundles.end(b), "risk_advantages: bundle ", b, " is [", bundles.begin(b), ", ",
+            bundles.end(b), "), which is empty");
   require(bundles.total() == g.size(), "risk_advantages: bundles of ", bundles.total(), " groups for ", g.size());
 
   risk_advantages_result out{std::vector<double>(verdicts.size()), {}};

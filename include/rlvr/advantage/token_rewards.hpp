@@ -9,6 +9,7 @@
 
 #include <rlvr/advantage/advantage_estimator.hpp>
 #include <rlvr/advantage/whitening.hpp>
+#include <rlvr/core/offsets.hpp>
 
 namespace rlvr {
 
@@ -27,11 +28,7 @@ struct token_layout {
   /// Throws std::invalid_argument, in the name of `who`, for offsets that do not begin with 0 or decrease, and a mask
   /// that does not cover the tokens. O(B).
   void check(const char* who) const {
-    require(!offsets.empty(), who, ": offsets is empty");
-    require(offsets[0] == 0, who, ": offsets[0] = ", offsets[0], ", but offsets must begin with 0");
-    for (std::size_t i = 0; i < size(); ++i)
-      require(offsets[i] <= offsets[i + 1], who, ": offsets[", i + 1, "] = ", offsets[i + 1], " is below offsets[", i,
-              "] = ", offsets[i]);
+    detail::check_offsets(offsets, who);
     require(mask.empty() || mask.size() == tokens(), who, ": a mask of ", mask.size(), " for ", tokens(), " tokens");
   }
 };

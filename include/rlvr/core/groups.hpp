@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 
 namespace rlvr {
 
@@ -21,6 +22,15 @@ struct groups {
   std::size_t size(std::size_t g) const { return offsets[g + 1] - offsets[g]; }
   std::size_t total() const { return offsets.back(); }
 };
+
+namespace detail {
+/// Throws std::invalid_argument, in the name of `who`, unless groups begin at 0, do not overlap and end at the number
+/// of verdicts; they may be empty. O(groups).
+inline void check_cover(const groups& g, std::size_t verdicts, const char* who) {
+  check_offsets(g.offsets, who, "groups.offsets");
+  require(g.total() == verdicts, who, ": groups of ", g.total(), " rollouts for ", verdicts, " verdicts");
+}
+}  // namespace detail
 
 /// Runs of equal prompt index. Throws std::invalid_argument when an index comes back after another: such rollouts would
 /// silently be groups of their own. O(B + P log P) for P groups.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr {
@@ -27,10 +28,15 @@ inline void check_cut(const rollouts& r, std::size_t begin, std::size_t end, con
   check("prompts", r.prompts.size(), r.size(), "rollouts");
   check("finished flags", r.finished.size(), r.size(), "rollouts");
   check("verdicts", r.verdicts.size(), r.size(), "rollouts");
-  for (std::size_t i = begin; i < end; ++i)
-    require(r.offsets[i] <= r.offsets[i + 1], who, ": offsets[", i + 1, "] = ", r.offsets[i + 1], " is below offsets[",
-            i, "] = ", r.offsets[i]);
+  check_nondecreasing(std::span(r.offsets).subspan(begin, end - begin + 1), who, "offsets", begin);
   require(r.offsets[end] <= r.offsets.back(), who, ": offsets[", end, "] = ", r.offsets[end], ", but offsets end at ",
+          r.offsets.back());
+}
+
+/// Checks that the tokens of rollouts [begin, end) can be read. O(end - begin).
+inline void check_completions(const rollouts& r, std::size_t begin, std::size_t end, const char* who) {
+  check_cut(r, begin, end, who);
+  require(r.tokens.size() == r.offsets.back(), who, ": ", r.tokens.size(), " tokens, but offsets end at ",
           r.offsets.back());
 }
 
@@ -82,10 +88,15 @@ inline rollouts take(const rollouts& r, std::span<const std::size_t> indices) {
 }
 
 /// Adds other's rollouts behind those of r; other may be r. Either both or neither have log-probs, entropies, flags and
-/// verdicts, or one of them is empty. Throws std::invalid_argument otherwise, with nothing changed.
+/// verdicts, or one of them is empty. Throws std::invalid_argument otherwise, and for arrays that do not fit each
+/// other, with nothing changed. O(other's tokens), amortised.
 inline void append(rollouts& r, const rollouts& other) {
   if (other.empty()) return;
   if (&r == &other) return append(r, rollouts(other));
+  detail::check_completions(r, r.size(), r.size(), "append");
+  detail::check_completions(other, 0, other.size(), "append");
+  require(other.offsets.front() == 0, "append: offsets[0] = ", other.offsets.front(),
+          ", but offsets must begin with 0");
   const bool both_have_tokens = !r.tokens.empty() && !other.tokens.empty();
   const auto alike = [](bool needed, const auto& ours, const auto& theirs, const char* part) {
     require(!needed || ours.empty() == theirs.empty(), "append: only one of the two has ", part);

@@ -6,6 +6,7 @@
 #include <span>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr {
@@ -13,11 +14,7 @@ namespace rlvr {
 /// Checks that offsets begin with 0, never decrease and end at tokens.size(), and that there is a prompt for each
 /// rollout: what reading tokens by rollout relies on. O(B). Throws std::invalid_argument that names array and index.
 inline void validate_offsets(const rollouts& r) {
-  require(!r.offsets.empty(), "rollouts: offsets is empty");
-  require(r.offsets.front() == 0, "rollouts: offsets[0] = ", r.offsets.front(), ", but offsets must begin with 0");
-  for (std::size_t i = 0; i < r.size(); ++i)
-    require(r.offsets[i] <= r.offsets[i + 1], "rollouts: offsets[", i + 1, "] = ", r.offsets[i + 1],
-            " is below offsets[", i, "] = ", r.offsets[i]);
+  detail::check_offsets(r.offsets, "rollouts");
   require(r.tokens.size() == r.offsets.back(), "rollouts: ", r.tokens.size(), " tokens, but offsets end at ",
           r.offsets.back());
   require(r.prompts.size() == r.size(), "rollouts: ", r.prompts.size(), " prompts for ", r.size(), " rollouts");
@@ -55,10 +52,13 @@ inline void validate(const rollouts& r, std::size_t prompt_count, std::span<cons
               q.prompt, " was asked for");
 }
 
-/// Checks that every log-probability is finite. O(T). Throws std::invalid_argument that names the first that is not.
+/// Checks that every log-probability is finite and at most 0, but for 1e-2, which is bfloat16's rounding: a sampler
+/// that gives negative log-likelihoods is found. O(T). Throws std::invalid_argument that names the first that is not.
 inline void validate_log_probs(const rollouts& r) {
-  for (std::size_t t = 0; t < r.log_probs.size(); ++t)
+  for (std::size_t t = 0; t < r.log_probs.size(); ++t) {
     require(is_finite(r.log_probs[t]), "rollouts: log_probs[", t, "] is ", r.log_probs[t]);
+    require(r.log_probs[t] <= 1e-2, "rollouts: log_probs[", t, "] is ", r.log_probs[t], ", above 0");
+  }
 }
 
 }  // namespace rlvr

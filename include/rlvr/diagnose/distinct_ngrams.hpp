@@ -8,15 +8,18 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/slice.hpp>
 
 namespace rlvr {
 
 /// Distinct n-grams of tokens among the completions of rollouts [begin, end) of r, over all their n-grams: in (0, 1], 1
 /// when none comes twice; 0 without rollouts. A completion shorter than n is one n-gram. Throws std::invalid_argument
-/// for n = 0. O(T log T) comparisons of n tokens. Source: distinct-n (Li et al., arXiv 1510.03055). MMR1 (arXiv
-/// 2509.21268) has it with n = 3; its code leaves shorter completions out, and counts padding.
+/// for n = 0, rollouts that are not in r and damaged offsets. O(T log T) comparisons of n tokens. Source: distinct-n
+/// (Li et al., arXiv 1510.03055). MMR1 (arXiv 2509.21268) has it with n = 3; its code leaves shorter completions out,
+/// and counts padding.
 inline double distinct_ngrams(const rollouts& r, std::size_t begin, std::size_t end, std::size_t n = 3) {
   require(n > 0, "distinct_ngrams: n is 0");
+  detail::check_completions(r, begin, end, "distinct_ngrams");
   std::vector<std::span<const token>> grams;
   for (std::size_t i = begin; i < end; ++i) {
     const std::span<const token> completion = r.completion(i);

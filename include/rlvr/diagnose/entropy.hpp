@@ -5,6 +5,7 @@
 #include <limits>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr {
@@ -19,8 +20,9 @@ struct entropy_summary {
 };
 
 /// Rollouts without tokens count in per_sequence only. NaN where nothing is to be averaged. Throws
-/// std::invalid_argument when there is not one entropy per token. O(T).
+/// std::invalid_argument for damaged offsets and when there is not one entropy per token. O(T).
 inline entropy_summary summarize_entropy(const rollouts& r) {
+  detail::check_offsets(r.offsets, "summarize_entropy");
   require(r.entropies.size() == r.offsets.back(), "summarize_entropy: ", r.entropies.size(),
           " entropies for ", r.offsets.back(), " tokens");
   double sum = 0, first = 0, last = 0;

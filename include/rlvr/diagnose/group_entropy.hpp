@@ -12,11 +12,12 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/slice.hpp>
 
 namespace rlvr {
 
 /// A measure of the rollouts [begin, end) of r, all of one prompt: 0 where they agree, at most 1; 1 where there is
-/// nothing to measure. Pure.
+/// nothing to measure. Pure. May throw std::invalid_argument for rollouts that are not in r and damaged offsets.
 template <class E>
 concept group_entropy = requires(const E& e, const rollouts& r, std::size_t begin, std::size_t end) {
   { e(r, begin, end) } -> std::same_as<double>;
@@ -52,12 +53,14 @@ struct whole_completion {
 };
 
 /// Entropy of the distinct answers over ln(number of rollouts). answer(completion) is what is compared: text, tokens, a
-/// number. Source: the answer entropy of self-consistency, as in SGAC's disagreement (arXiv 2605.01823).
+/// number. Throws std::invalid_argument for rollouts that are not in r and damaged offsets. Source: the answer entropy
+/// of self-consistency, as in SGAC's disagreement (arXiv 2605.01823).
 template <class Answer = whole_completion>
 struct answer_entropy {
   Answer answer = {};
 
   double operator()(const rollouts& r, std::size_t begin, std::size_t end) const {
+    detail::check_completions(r, begin, end, "answer_entropy");
     std::vector<std::remove_cvref_t<std::invoke_result_t<const Answer&, std::span<const token>>>> values;
     values.reserve(end - begin);
     for (std::size_t i = begin; i < end; ++i) values.push_back(answer(r.completion(i)));
@@ -69,9 +72,13 @@ struct answer_entropy {
 struct token_entropy {
   std::size_t vocabulary = 0;
 
-  /// Throws std::invalid_argument for a vocabulary below 2.
+  /// Throws std::invalid_argument for a vocabulary below 2, rollouts that are not in r, damaged offsets, and when there
+  /// is not one entropy per token.
   double operator()(const rollouts& r, std::size_t begin, std::size_t end) const {
     require(vocabulary > 1, "token_entropy: vocabulary is ", vocabulary);
+    detail::check_cut(r, begin, end, "token_entropy");
+    require(r.entropies.size() == r.offsets.back(), "token_entropy: ", r.entropies.size(), " entropies for ",
+            r.offsets.back(), " tokens");
     const std::size_t first = r.offsets[begin], last = r.offsets[end];
     if (first == last) return 1;
     double sum = 0;

@@ -14,8 +14,7 @@ namespace rlvr {
 /// gradient with a group baseline. 0 when there are no groups. Throws std::invalid_argument when groups do not cover
 /// the verdicts or a scored reward is not finite. O(B).
 inline double informative_share(std::span<const verdict> verdicts, const groups& g) {
-  require(g.total() == verdicts.size(), "informative_share: groups of ", g.total(), " rollouts for ",
-          verdicts.size(), " verdicts");
+  detail::check_cover(g, verdicts.size(), "informative_share");
   std::size_t informative = 0;
   for (std::size_t group = 0; group < g.size(); ++group) {
     bool differ = false;

@@ -26,8 +26,7 @@ struct interval {
 /// The mean reward of each group, one group per prompt; NaN for a group without scored rollouts. Throws
 /// std::invalid_argument when groups do not cover the verdicts or a scored reward is not finite. O(B).
 inline std::vector<double> prompt_means(std::span<const verdict> verdicts, const groups& g) {
-  require(g.total() == verdicts.size(), "prompt_means: groups of ", g.total(), " rollouts for ",
-          verdicts.size(), " verdicts");
+  detail::check_cover(g, verdicts.size(), "prompt_means");
   std::vector<double> means;
   means.reserve(g.size());
   for (std::size_t group = 0; group < g.size(); ++group) {

@@ -160,8 +160,7 @@ inline double majority_at_k(std::span<const std::uint32_t> answers, std::span<co
 inline interval majority_at_k(std::span<const verdict> verdicts, std::span<const std::uint32_t> answers,
                               const groups& g, std::size_t k, vote_tie tie = vote_tie::shared,
                               double confidence = 0.95) {
-  require(g.total() == verdicts.size(), "majority_at_k: groups of ", g.total(), " rollouts for ", verdicts.size(),
-          " verdicts");
+  detail::check_cover(g, verdicts.size(), "majority_at_k");
   require(answers.size() == verdicts.size(), "majority_at_k: ", answers.size(), " answers for ", verdicts.size(),
           " verdicts");
   std::vector<double> per_prompt, values;

@@ -35,8 +35,7 @@ inline double pass_at_k(std::size_t n, std::size_t c, std::size_t k) {
 /// confidence is outside (0, 1). O(B).
 inline interval pass_at_k(std::span<const verdict> verdicts, const groups& g, std::size_t k,
                           double correct_above = 0.5, double confidence = 0.95) {
-  require(g.total() == verdicts.size(), "pass_at_k: groups of ", g.total(), " rollouts for ", verdicts.size(),
-          " verdicts");
+  detail::check_cover(g, verdicts.size(), "pass_at_k");
   std::vector<double> per_prompt;
   per_prompt.reserve(g.size());
   for (std::size_t group = 0; group < g.size(); ++group) {

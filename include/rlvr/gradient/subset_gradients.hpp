@@ -8,6 +8,7 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/policy.hpp>
+#include <rlvr/core/validate.hpp>
 #include <rlvr/gradient/sum_accumulator.hpp>
 
 namespace rlvr {
@@ -141,8 +142,7 @@ class subset_gradients {
     return sums_[subsets() + which];
   }
   void check(const rollouts& r, std::span<const double> coefficients) const {
-    require(r.offsets.back() == r.tokens.size() && r.prompts.size() == r.size(),
-            "subset_gradients: rollouts whose arrays differ in size");
+    validate_offsets(r);
     require(coefficients.size() == r.tokens.size(), "subset_gradients: ", coefficients.size(),
             " coefficients for ", r.tokens.size(), " tokens");
     for (std::size_t t = 0; t < coefficients.size(); ++t)

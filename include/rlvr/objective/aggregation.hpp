@@ -92,16 +92,7 @@ namespace detail {
 template <class Real>
 std::vector<std::size_t> active_lengths(const token_batch<Real>& b) {
   std::vector<std::size_t> n(b.size());
-  for (std::size_t i = 0; i < b.size(); ++i) {
-    if (b.mask.empty()) {
-      n[i] = b.end(i) - b.begin(i);
-      continue;
-    }
-    const std::uint8_t* mask = b.mask.data();
-    std::size_t sum = 0;
-    for (std::size_t t = b.begin(i), end = b.end(i); t < end; ++t) sum += mask[t] != 0;
-    n[i] = sum;
-  }
+  for (std::size_t i = 0; i < b.size(); ++i) n[i] = active_length(b, i);
   return n;
 }
 

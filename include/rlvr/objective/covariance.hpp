@@ -79,6 +79,7 @@ struct clip_cov {
   void operator()(const token_batch<Real>& b, weights_of<Real> weights, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
     require(share > 0 && share <= 1, "clip_cov: share is ", share);
+    validate(b, "clip_cov");
     std::vector<branch> own(branches.empty() ? b.tokens() : 0);
     const std::span<branch> codes = branches.empty() ? std::span<branch>(own) : branches;
     clip(b, weights, coefficients, codes);

@@ -257,15 +257,4 @@ template <class Real, class F>
   return lane[0];
 }
 
-/// Active tokens of sequence i.
-template <class Real>
-std::size_t active_length(const token_batch<Real>& b, std::size_t i) {
-  const std::size_t begin = b.begin(i), end = b.end(i);
-  if (b.mask.empty()) return end - begin;
-  const std::uint8_t* mask = b.mask.data();
-  std::size_t n = 0;
-  for (std::size_t t = begin; t < end; ++t) n += mask[t] != 0;
-  return n;
-}
-
 }  // namespace rlvr::detail

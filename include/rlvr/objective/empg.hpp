@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 
 namespace rlvr {
 
@@ -37,10 +38,9 @@ struct empg {
             trajectories.size(), " bounds of trajectories");
     require(trajectories.front() == 0 && trajectories.back() == steps, "empg: trajectories are [", trajectories.front(),
             ", ", trajectories.back(), "), but there are ", steps, " steps");
-    for (std::size_t i = 0; i < advantages.size(); ++i) {
-      require(trajectories[i] <= trajectories[i + 1], "empg: trajectories[", i + 1, "] is below trajectories[", i, "]");
+    detail::check_nondecreasing(trajectories, "empg", "trajectories");
+    for (std::size_t i = 0; i < advantages.size(); ++i)
       require(is_finite(advantages[i]), "empg: advantage ", i, " is ", advantages[i]);
-    }
     if (steps == 0) return {};
     double low = step_entropies[0], high = step_entropies[0];
     for (std::size_t s = 0; s < steps; ++s) {

@@ -20,6 +20,7 @@ struct normalized_importance {
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
                   std::span<branch> branches = {}) const {
+    validate(b, "normalized_importance");
     std::vector<Real> weight(b.tokens(), Real(1));
     correction(b, std::span<Real>(weight));
     const bool per_token = correction.over == importance_over::token;

@@ -38,13 +38,24 @@ concept objective = requires(const O& o, const token_batch<Real>& b, std::span<c
   o(b, weights, coefficients, branches);
 };
 
+/// A loss as a trainer computes it, with its aggregation, corrections and penalties (presets/): `l(batch, coefficients,
+/// branches)` writes. Its denominators are those of the batch it is given, so that it is not for parts. Corrections are
+/// called alike and multiply: a loss says that it is one by a member type `complete_loss`. Throws and costs as an
+/// objective.
+template <class L, class Real = double>
+concept complete_loss = requires(const L& l, const token_batch<Real>& b, std::span<Real> coefficients,
+                                 std::span<branch> branches) {
+  typename L::complete_loss;
+  l(b, coefficients, branches);
+};
+
 /// What changes coefficients that an objective has written: corrections multiply them, `c(batch, coefficients,
 /// branches)`; penalties add to them, `p(batch, weights, coefficients)` (kl_penalty, which gives branches too, has an
 /// objective's call). Throws and costs as an objective.
 template <class O, class Real = double>
 concept adjustment = requires(const O& o, const token_batch<Real>& b, std::span<const Real> weights,
                               std::span<Real> coefficients, std::span<branch> branches) {
-  requires !objective<O, Real>;
+  requires !objective<O, Real> && !complete_loss<O, Real>;
   requires requires { o(b, coefficients, branches); } || requires { o(b, weights, coefficients); };
 };
 
@@ -61,6 +72,15 @@ std::vector<Real> coefficients(const O& o, const token_batch<Real>& b, weights_o
   validate(b, "coefficients");
   std::vector<Real> out(b.tokens());
   o(b, weights, std::span<Real>(out), std::span<branch>{});
+  return out;
+}
+
+/// The same of a complete loss, which has its weights itself.
+template <class Real, complete_loss<Real> L>
+std::vector<Real> coefficients(const L& l, const token_batch<Real>& b) {
+  validate(b, "coefficients");
+  std::vector<Real> out(b.tokens());
+  l(b, std::span<Real>(out), std::span<branch>{});
   return out;
 }
 

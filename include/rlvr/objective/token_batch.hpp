@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr {
@@ -64,9 +65,7 @@ token_batch<double> batch_of(const rollouts&&, const std::vector<double>&&) = de
 /// Throws std::invalid_argument that names array, index and value.
 template <class Real>
 void validate(const token_batch<Real>& b, const char* who) {
-  for (std::size_t i = 0; i < b.size(); ++i)
-    require(b.offsets[i] <= b.offsets[i + 1], who, ": offsets[", i + 1, "] = ", b.offsets[i + 1], " is below offsets[",
-            i, "] = ", b.offsets[i]);
+  detail::check_nondecreasing(b.offsets, who);
   const auto check = [who](const char* name, std::size_t size, std::size_t expected, const char* of) {
     require(size == 0 || size == expected, who, ": ", size, " ", name, " for ", expected, " ", of);
   };
@@ -81,10 +80,21 @@ void validate(const token_batch<Real>& b, const char* who) {
   if (b.groups.empty()) return;
   require(b.groups.front() == 0 && b.groups.back() == b.size(), who, ": groups are [", b.groups.front(), ", ",
           b.groups.back(), "), expected [0, ", b.size(), ")");
-  for (std::size_t g = 0; g + 1 < b.groups.size(); ++g)
-    require(b.groups[g] <= b.groups[g + 1], who, ": groups[", g + 1, "] = ", b.groups[g + 1], " is below groups[", g,
-            "] = ", b.groups[g]);
+  detail::check_nondecreasing(b.groups, who, "groups");
 }
+
+namespace detail {
+/// Active tokens of sequence i. O(1) without mask.
+template <class Real>
+std::size_t active_length(const token_batch<Real>& b, std::size_t i) {
+  const std::size_t begin = b.begin(i), end = b.end(i);
+  if (b.mask.empty()) return end - begin;
+  const std::uint8_t* mask = b.mask.data();
+  std::size_t n = 0;
+  for (std::size_t t = begin; t < end; ++t) n += mask[t] != 0;
+  return n;
+}
+}  // namespace detail
 
 /// Sequences [first, last) of a batch: views of the same arrays, without groups. Arrays of results are cut likewise:
 /// `out.subspan(b.begin(first), part(b, first, last).tokens())`. Requires a valid batch and first <= last <= B. O(1).

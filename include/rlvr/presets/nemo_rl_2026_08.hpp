@@ -164,6 +164,7 @@ struct clipped_pg_loss {
   double truncated_importance_sampling_ratio = std::numeric_limits<double>::infinity();
   double truncated_importance_sampling_ratio_min = 0;
   std::optional<double> global_valid_seqs = {}, global_valid_toks = {};
+  using complete_loss = void;
 
   template <class Real>
   void operator()(const token_batch<Real>& given, coefficients_of<Real> coefficients,

@@ -165,6 +165,7 @@ struct policy_loss {
   openrlhf_2026_09::is_correction_gating is_correction_gating = openrlhf_2026_09::is_correction_gating::ratio;
   std::pair<double, double> is_correction_threshold = {0.5, 5.0};
   aggregate_loss aggregate = {};
+  using complete_loss = void;
 
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,

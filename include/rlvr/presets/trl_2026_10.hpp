@@ -171,6 +171,7 @@ struct grpo_loss {
   double steps_per_generation = 1;             ///< TRL's default is gradient_accumulation_steps; 1 for evaluation
   std::optional<double> num_items_in_batch{};  ///< active tokens of the generation batch per process; this batch's if
                                                ///< absent
+  using complete_loss = void;
 
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
@@ -331,6 +332,7 @@ struct rloo_loss {
   double epsilon = 0.2;
   std::optional<double> epsilon_high = {};
   double gradient_accumulation_steps = 1;
+  using complete_loss = void;
 
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,
@@ -352,6 +354,7 @@ struct gmpo_loss {
   double beta = 0;
   double top_entropy_quantile = 1;
   double gradient_accumulation_steps = 1;
+  using complete_loss = void;
 
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,

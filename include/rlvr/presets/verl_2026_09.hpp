@@ -250,6 +250,7 @@ struct actor_loss {
   bypass_loss loss_type = bypass_loss::ppo_clip;  ///< bypass_mode
   verl_2026_09::use_kl_loss use_kl_loss = verl_2026_09::use_kl_loss::no;
   kl_penalty kl = kl_loss();
+  using complete_loss = void;
 
   template <class Real>
   void operator()(const token_batch<Real>& b, coefficients_of<Real> coefficients,

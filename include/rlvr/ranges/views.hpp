@@ -28,6 +28,7 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/rollouts.hpp>
+#include <rlvr/core/validate.hpp>
 
 namespace rlvr {
 
@@ -127,6 +128,7 @@ namespace detail {
 
 struct groups_fn {
   auto operator()(const rollouts& r) const {
+    validate_offsets(r);
     return ranges::views::iota(std::size_t{0}, r.size()) |
            ranges::views::chunk_by(
                [&r](std::size_t i, std::size_t j) { return r.prompts[i] == r.prompts[j]; }) |
@@ -150,7 +152,8 @@ struct micro_batches_fn {
 
 namespace views {
 
-/// rollouts -> a range of group_view: runs of equal prompt, the same as groups_of.
+/// rollouts -> a range of group_view: runs of equal prompt, the same as groups_of. Throws std::invalid_argument for
+/// offsets or prompts that are not those of the tokens.
 inline constexpr auto groups = ranges::make_pipeable(detail::groups_fn{});
 
 /// Groups -> those whose prompt is m modulo `count`: `count` disjoint subsets, split by prompt.

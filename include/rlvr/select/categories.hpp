@@ -38,7 +38,8 @@ struct sec_options {
 };
 
 /// Q_c <- (1 - a) Q_c + a r_c at the end of every step, r_c the mean gain of the step's rollouts in category c. A step
-/// ends when an outcome of a later one arrives. Source: SEC (arXiv 2505.14970).
+/// ends when an outcome of a later one arrives. Categories are below size(): category_selector checks them.
+/// Source: SEC (arXiv 2505.14970).
 template <class Gain = gain_normalized_advantage>
 class sec_values {
  public:
@@ -93,7 +94,7 @@ class sec_values {
 };
 
 /// mean gain of the category's last `window` rollouts + sqrt(2 ln(1 + t) / (1 + n)), n rollouts of the category and t of
-/// all. Source: DUMP (arXiv 2504.09710), window 300.
+/// all. Categories are below size(), as for sec_values. Source: DUMP (arXiv 2504.09710), window 300.
 template <class Gain = gain_normalized_advantage>
 class dump_values {
  public:

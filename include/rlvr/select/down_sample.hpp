@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/rollouts.hpp>
 
 namespace rlvr {
@@ -48,8 +49,7 @@ inline void keep_max_variance(std::span<const double> values, std::vector<std::s
 }
 
 inline void check_down_sample(std::span<const verdict> verdicts, const groups& g) {
-  require(g.total() == verdicts.size(), "down_sample: groups of ", g.total(), " rollouts for ", verdicts.size(),
-          " verdicts");
+  check_cover(g, verdicts.size(), "down_sample");
   for (std::size_t i = 0; i < verdicts.size(); ++i)
     require(!verdicts[i].scored || is_finite(verdicts[i].reward), "down_sample: reward ", i, " is ",
             verdicts[i].reward);
@@ -152,6 +152,7 @@ inline std::vector<std::size_t> d3s_rollouts(std::span<const double> advantages,
 /// of range, not ascending, or whose advantage or entropies are not finite, or K outside (0, 1]. O(T) on average.
 inline std::vector<std::uint8_t> d3s_token_mask(const rollouts& r, std::span<const double> advantages,
                                                 std::span<const std::size_t> kept, const d3s_size& keep) {
+  detail::check_offsets(r.offsets, "d3s");
   require(advantages.size() == r.size(), "d3s: ", advantages.size(), " advantages for ", r.size(), " rollouts");
   require(r.entropies.size() == r.offsets.back(), "d3s: ", r.entropies.size(), " entropies for ", r.offsets.back(),
           " tokens");

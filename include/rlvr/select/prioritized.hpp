@@ -49,11 +49,15 @@ class prioritized_selector {
 
   std::size_t size() const { return tree_.size(); }
 
-  /// The probability that a single draw is this prompt.
-  double probability(prompt_id id) const { return tree_[id] / tree_.total(); }
+  /// The probability that a single draw is this prompt. Throws std::invalid_argument for an unknown id.
+  double probability(prompt_id id) const {
+    require(id < size(), "prioritized_selector: prompt ", id, " in a pool of ", size());
+    return tree_[id] / tree_.total();
+  }
 
   /// (n P_i)^-beta: with beta 1 the weight under which a single draw estimates the mean over the pool without bias.
-  /// Divide by the largest of a batch, as the source does, for steps that are never longer than unweighted ones.
+  /// Divide by the largest of a batch, as the source does, for steps that are never longer than unweighted ones. Throws
+  /// as probability.
   double importance(prompt_id id, double beta = 1) const {
     return std::pow(static_cast<double>(size()) * probability(id), -beta);
   }

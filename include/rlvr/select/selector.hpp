@@ -124,8 +124,9 @@ class pool_selector {
     choose(candidate_list(candidates), out, key);
   }
 
-  /// The score of one prompt under that key.
+  /// The score of one prompt under that key. Throws std::invalid_argument for an unknown id.
   double score(prompt_id id, random_key key) const {
+    require(id < size(), "pool_selector: prompt ", id, " in a pool of ", size());
     const pool_clock now = tracker_.clock();
     if constexpr (requires { utility_(tracker_[id], now); })
       return utility_(tracker_[id], now);

@@ -9,6 +9,7 @@
 #include <xtensor/xtensor.hpp>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/ragged.hpp>
 
 namespace rlvr {
@@ -27,14 +28,10 @@ struct padded {
 template <class T>
 padded<T> pad(const std::vector<T>& values, const std::vector<std::size_t>& offsets,
               std::type_identity_t<T> pad = T{}) {
-  require(!offsets.empty() && offsets.front() == 0, "pad: offsets must begin with 0");
+  detail::check_offsets(offsets, "pad");
   const std::size_t rows = offsets.size() - 1;
   std::size_t width = 0;
-  for (std::size_t i = 0; i < rows; ++i) {
-    require(offsets[i] <= offsets[i + 1], "pad: offsets[", i + 1, "] = ", offsets[i + 1], " is below offsets[", i,
-            "] = ", offsets[i]);
-    width = std::max(width, offsets[i + 1] - offsets[i]);
-  }
+  for (std::size_t i = 0; i < rows; ++i) width = std::max(width, offsets[i + 1] - offsets[i]);
   require(offsets.back() == values.size(), "pad: offsets end at ", offsets.back(), ", but there are ", values.size(),
           " values");
   padded<T> out{xt::xtensor<T, 2>({rows, width}, pad), xt::xtensor<bool, 2>({rows, width}, false)};

@@ -32,6 +32,7 @@
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/groups.hpp>
+#include <rlvr/core/offsets.hpp>
 #include <rlvr/core/verdict.hpp>
 
 namespace rlvr {
@@ -98,7 +99,7 @@ inline std::vector<std::size_t> row_offsets(std::size_t rows, std::size_t width)
 /// rows differ in length (pad copies such) or offsets do not end at values.size(). O(B).
 template <class T>
 auto equal_rows(std::span<T> values, std::span<const std::size_t> offsets) {
-  require(!offsets.empty() && offsets.front() == 0, "equal_rows: offsets must begin with 0");
+  detail::check_offsets(offsets, "equal_rows");
   const std::size_t rows = offsets.size() - 1, width = rows > 0 ? offsets[1] : 0;
   for (std::size_t i = 0; i < rows; ++i)
     require(offsets[i + 1] == (i + 1) * width, "equal_rows: offsets[", i + 1, "] = ", offsets[i + 1], ", but rows of ",
