@@ -4,17 +4,23 @@
 //             their result to the host before the next call, and that is in their time
 //   gradient  accumulate_score of random models in the shapes of Qwen3-0.6B and 4B, 32768 tokens in sequences of
 //             512, 1024 and 2048, of the rate of a large bfloat16 product: of_products, the model-flops utilisation. Of
-//             one layer of the 0.6B shape, 16384 rows in sequences of 1024, what is between the products, as shares of
-//             copy and products
+//             one layer of the 0.6B shape, 16384 rows in sequences of 1024, what is between products and attention, as
+//             shares of copy
+//   attention of one layer in these shapes, the same tokens, forward and backward, of the rate of a large product. By
+//             its definition two products forward and five backward are counted, of the half of all pairs that causal
+//             attention sees. The backward computes scores and dout v^T twice, seven products, so that no sum is in the
+//             order of atomics
 //   sampling  1024 rollouts of 256 tokens in groups of 16 that share a prompt of 128, of the least time in which the
 //             decode steps' bytes can be read: of_bandwidth. Of a step half way one layer's attention, the product that
 //             makes the logits, and the draw, as shares of copy and products
-//   cuda_speed --benchmark_filter='^vectors|^gradient/0.6B|^gradient/4B|^sampling'
-// Ends with 77 where there is no GPU. Needs on the GPU 20 GB for the vectors, 60 GB for the 4B shape and 40 GB for
-// sampling, and 20 GB on the host.
+//   cuda_speed --benchmark_filter='^vectors|^gradient/0.6B|^gradient/4B|^attention|^sampling'
+// Times are of one call; what takes little is called ten or twenty times before the host waits. A benchmark that fails
+// says why, and the others go on: the exit status is then 1, and 77 where there is no GPU. Needs on the GPU 20 GB for
+// the vectors, 60 GB for the 4B shape and 40 GB for sampling, and 20 GB on the host.
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -22,6 +28,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
@@ -81,7 +88,9 @@ class bench {
     s.upload(noise(n, 2), x);
     s.assign(z, x);
     const cuda::buffer weights(gpu_, 2 * n);
-    const auto run = [&](double bytes, auto f) { run_vectors(state, s, y, x, bytes * static_cast<double>(n), f); };
+    const auto run = [&](double bytes, auto f) {
+      run_bytes(state, bytes * static_cast<double>(n), copy_rate(s, y, x), f);
+    };
     if (what == "copy") run(8, [&] { s.assign(y, x); });
     if (what == "scale") run(8, [&] { s.scale(0.999, z); });
     if (what == "axpy") run(12, [&] { s.axpy(1e-3, x, z); });
@@ -103,7 +112,8 @@ class bench {
     }
     for (const cuda::device_vector& v : vectors) all.push_back(&v);
     cuda::device_vector y = s.zero();
-    run_vectors(state, s, y, vectors[0], 4.0 * static_cast<double>(n * vectors.size()), [&] { (void)s.gram(all); });
+    run_bytes(state, 4.0 * static_cast<double>(n * vectors.size()), copy_rate(s, y, vectors[0]),
+              [&] { (void)s.gram(all); });
   }
 
   void gradient(benchmark::State& state, const std::string& size) {
@@ -123,7 +133,7 @@ class bench {
     std::vector<double> coefficients(r.tokens.size());
     for (std::size_t t = 0; t < coefficients.size(); ++t) coefficients[t] = 2 * random_key(7).uniform(t) - 1;
     auto g = model.space().zero();
-    const double spent = run(state, [&] { model.accumulate_score(prompts, r, coefficients, 1.0, g); });
+    const double spent = run(state, 1, [&] { model.accumulate_score(prompts, r, coefficients, 1.0, g); });
 
     // 6 per parameter and token that it sees, and 12 per pair of positions and number in a head. The embedding is read,
     // not multiplied, and as the output head it sees the completions' tokens only.
@@ -145,7 +155,7 @@ class bench {
     const auto n = [](std::int32_t width) {
       return static_cast<std::size_t>(layer_tokens) * static_cast<std::size_t>(width);
     };
-    const auto run = [&](std::size_t bytes, auto f) { run_kernel(state, static_cast<double>(bytes), copy_rate(), f); };
+    const auto run = [&](std::size_t bytes, auto f) { run_bytes(state, static_cast<double>(bytes), copy_rate(), f); };
     if (what == "swiglu" || what == "swiglu_backward") {
       const cuda::buffer gate_up = random_numbers(n(s.gate_up_width)), dgate_up(gpu_, gate_up.bytes());
       const cuda::buffer gated = random_numbers(n(s.mlp));
@@ -179,19 +189,30 @@ class bench {
       return;
     }
     const cuda::buffer raw = random_numbers(n(s.qkv_width)), qkv = random_numbers(n(s.qkv_width));
-    const cuda::buffer scale(gpu_, 4 * n(s.qk_norms())), angles = random_floats(64 * layer_length);
+    const auto half = static_cast<std::size_t>(s.head_dim) / 2;
+    std::vector<float> cosines(half * layer_length), sines(cosines.size());
+    for (std::size_t i = 0; i < cosines.size(); ++i) {
+      cosines[i] = std::cos(static_cast<float>(i));
+      sines[i] = std::sin(static_cast<float>(i));
+    }
+    const cuda::buffer cosine = floats(cosines), sine = floats(sines);
+    // The gradient is taken in place, again and again: it keeps its size when weight times reciprocal root is 1.
+    const float root = std::sqrt(3.f);  // of numbers uniform in [-1, 1)
+    const cuda::buffer weight = floats(std::vector<float>(2 * half, 1 / root));
+    const cuda::buffer scale = floats(std::vector<float>(n(s.qk_norms()), root));
     std::vector<std::int32_t> order(n(1));
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i % layer_length);
     const cuda::buffer positions(gpu_, 4 * order.size());
     gpu_->upload(positions.data(), order.data(), positions.bytes());
     cuda::head_preparation how{.positions = at<std::int32_t>(positions)};
-    how.q_norm = how.k_norm = how.cosines = how.sines = at<float>(angles);
+    how.cosines = at<float>(cosine);
+    how.sines = at<float>(sine);
+    how.q_norm = how.k_norm = at<float>(weight);
     how.scale = at<float>(scale);
     const cuda::attention_shape heads = cuda::attention_of(s, 0);
-    const auto prepare = [&] { gpu_->prepare_heads(heads, layer_tokens, operand_of(raw), operand_of(qkv), how); };
-    prepare();
     if (what == "heads")
-      run(raw.bytes() + qkv.bytes(), prepare);
+      run(raw.bytes() + qkv.bytes(),
+          [&] { gpu_->prepare_heads(heads, layer_tokens, operand_of(raw), operand_of(qkv), how); });
     else  // queries and keys: of their gradients, and what they were
       run(3 * 2 * n(s.q_width + s.kv_width), [&] {
         gpu_->prepare_heads_backward(heads, layer_tokens, operand_of(qkv), operand_of(raw), how, at<float>(dw),
@@ -199,29 +220,27 @@ class bench {
       });
   }
 
-  /// Of the products in its definition: two forward, five backward.
-  void layer_attention(benchmark::State& state, bool backward) {
+  /// One layer's, of sequences that share nothing.
+  void attention(benchmark::State& state, const std::string& size, const std::string& what) {
+    const auto length = static_cast<std::size_t>(state.range(0)), tokens = std::size_t{32768};
     const double products = product_rate();
-    const cuda::model_shape s(shape("0.6B"));
+    const cuda::model_shape s(shape(size));
     const cuda::attention_shape heads = cuda::attention_of(s, 0);
-    const auto n = [](std::int32_t width) {
-      return static_cast<std::size_t>(layer_tokens) * static_cast<std::size_t>(width);
-    };
+    const auto n = [&](std::int32_t width) { return tokens * static_cast<std::size_t>(width); };
     const cuda::buffer qkv = random_numbers(n(s.qkv_width)), dqkv(gpu_, qkv.bytes()),
                        dout = random_numbers(n(s.q_width));
     const cuda::buffer out(gpu_, dout.bytes()), log_sum(gpu_, 4 * n(s.heads)), delta(gpu_, log_sum.bytes());
-    const cuda::attention_tiles tiles = gpu_->tiles(cuda::scalar_type::bfloat16, s.head_dim);
-    ragged<token> prompts;
+    ragged<token> prompts;  // a completion of one token has no row of its own
     rollouts r;
-    for (std::uint32_t i = 0; i < layer_tokens / layer_length; ++i) {
-      prompts.push_back(std::vector<token>(layer_length, 0));
+    std::vector<std::size_t> all;
+    for (std::size_t i = 0; i < tokens / length; ++i) {
+      prompts.push_back(std::vector<token>(length, 0));
       r.tokens.push_back(0);
       r.offsets.push_back(r.tokens.size());
-      r.prompts.push_back(i);
+      r.prompts.push_back(static_cast<std::uint32_t>(i));
+      all.push_back(i);
     }
-    std::vector<std::size_t> all(r.size());
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-    const cuda::packing p(prompts, r, {}, all, tiles);
+    const cuda::packing p(prompts, r, {}, all, gpu_->tiles(cuda::scalar_type::bfloat16, s.head_dim));
     const auto list = [&](const auto& values) {
       cuda::buffer on_gpu(gpu_, values.size() * sizeof(values[0]));
       gpu_->upload(on_gpu.data(), values.data(), on_gpu.bytes());
@@ -238,23 +257,22 @@ class bench {
                       operand_of(out), s.q_width, at<float>(log_sum), false);
     };
     const auto attend_backward = [&] {
-      gpu_->attention_backward(heads, layer_tokens, at<cuda::attention_task>(queries), count(p.backward),
+      gpu_->attention_backward(heads, p.rows(), at<cuda::attention_task>(queries), count(p.backward),
                                at<cuda::key_task>(keys), count(p.keys), at<std::int32_t>(positions), x, operand_of(out),
                                operand_of(dout), at<float>(log_sum), at<float>(delta), operand_of(dqkv));
     };
-    attend();
-    const double spent = run(state, [&] {
-      for (int i = 0; i < 10; ++i) backward ? attend_backward() : attend();
-    });
-    const double pairs = 0.5 * layer_tokens * layer_length * s.q_width, flops = (backward ? 10 : 4) * pairs;
-    state.counters["flops"] = 10 * flops / spent;
-    state.counters["of_products"] = 10 * flops / spent / products;
+    attend();  // the backward needs its result
+    const bool backward = what == "backward";
+    const double spent = run(state, 10, [&] { backward ? attend_backward() : attend(); });
+    const double pairs = static_cast<double>(n(s.q_width) * length) / 2, flops = (backward ? 10 : 4) * pairs;
+    state.counters["flops"] = flops / spent;
+    state.counters["of_products"] = flops / spent / products;
   }
 
   void products(benchmark::State& state) {
     const double flops = 2.0 * product_size * product_size * product_size;
     const cuda::buffer a = random_matrix(), b = random_matrix(), c(gpu_, 2 * product_size * product_size);
-    const double spent = run(state, [&] { multiply(a, b, c); });
+    const double spent = run(state, 20, [&] { multiply(a, b, c); });
     state.counters["flops"] = flops / spent;
   }
 
@@ -275,7 +293,7 @@ class bench {
       const cuda::operand keys = operand_of(x);
       return cuda::key_value_rows{keys, keys.offset(static_cast<std::size_t>(kv_width)), 2 * kv_width};
     };
-    run_kernel(state, static_cast<double>(prompts.bytes() + own.bytes()), copy, [&] {
+    run_bytes(state, static_cast<double>(prompts.bytes() + own.bytes()), copy, [&] {
       gpu_->attention(s, static_cast<const cuda::attention_task*>(list.data()), rollouts, operand_of(q), q_width,
                       rows_of(prompts), rows_of(own), operand_of(out), q_width, nullptr, true);
     });
@@ -286,7 +304,7 @@ class bench {
     const cuda::buffer x = random_numbers(static_cast<std::size_t>(rows * hidden));
     const cuda::buffer w = random_numbers(static_cast<std::size_t>(vocab * hidden));
     const cuda::buffer logits(gpu_, static_cast<std::size_t>(4 * rows * vocab));
-    const double spent = run(state, [&] {
+    const double spent = run(state, 10, [&] {
       gpu_->multiply(cuda::product_form::nt, rows, vocab, hidden, operand_of(x), operand_of(w),
                      {logits.data(), cuda::scalar_type::float32}, cuda::result_mode::assign);
     });
@@ -299,7 +317,7 @@ class bench {
     const cuda::buffer p(gpu_, rows * sizeof(cuda::row_distribution)), next(gpu_, 4ull * rows);
     gpu_->upload(logits.data(), noise(std::size_t{1} * rows * vocab, 20).data(), logits.bytes());
     gpu_->upload(uniform.data(), std::vector<double>(rows, 0.37).data(), uniform.bytes());
-    run_kernel(state, static_cast<double>(logits.bytes()), copy, [&] {
+    run_bytes(state, static_cast<double>(logits.bytes()), copy, [&] {
       gpu_->draw(static_cast<const float*>(logits.data()), rows, vocab, 1.0,
                  static_cast<cuda::row_distribution*>(p.data()), static_cast<const double*>(uniform.data()),
                  static_cast<std::int32_t*>(next.data()), static_cast<double*>(log_probs.data()));
@@ -323,7 +341,7 @@ class bench {
       requests.push_back({i, group, 0});
     }
     std::size_t tokens = 0;
-    const double spent = run(state, [&] {
+    const double spent = run(state, 1, [&] {
       tokens = model.sample(prompts, requests, {1.0, length}, random_key(1)).tokens.size();
     });
     // A step reads the weights, each rollout's own cache, half full on average, and each group's prompt's.
@@ -349,36 +367,32 @@ class bench {
     gpu_->synchronize();
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
-  /// Times f, which has run once before. Seconds of one.
+  /// Not counted: kernels are loaded, and clocks rise.
   template <class F>
-  double run(benchmark::State& state, F f) {
-    f();
+  void warm_up(F f) {
+    for (double spent = 0; spent < 0.1;) spent += seconds(f);
+  }
+  /// Times f, `calls` of it at a time. Seconds of one.
+  template <class F>
+  double run(benchmark::State& state, int calls, F f) {
+    const auto some = [&] {
+      for (int i = 0; i < calls; ++i) f();
+    };
+    warm_up(some);
     double sum = 0;
     for (auto _ : state) {
-      const double spent = seconds(f);
+      const double spent = seconds(some) / calls;
       sum += spent;
       state.SetIterationTime(spent);
     }
     return sum / static_cast<double>(state.iterations());
   }
-  /// Ten calls at a time, so that the wait for the last of them does not count.
+  /// What must read and write so many bytes.
   template <class F>
-  void run_vectors(benchmark::State& state, const cuda::space& s, cuda::device_vector& y, const cuda::device_vector& x,
-                   double bytes, F f) {
-    const double copy = copy_rate(s, y, x), spent = run(state, [&] {
-                                              for (int i = 0; i < 10; ++i) f();
-                                            });
-    state.counters["bytes_per_second"] = 10 * bytes / spent;
-    state.counters["of_copy"] = 10 * bytes / spent / copy;
-  }
-  /// What must read so many bytes.
-  template <class F>
-  void run_kernel(benchmark::State& state, double bytes, double copy, F f) {
-    const double spent = run(state, [&] {
-      for (int i = 0; i < 10; ++i) f();
-    });
-    state.counters["bytes_per_second"] = 10 * bytes / spent;
-    state.counters["of_copy"] = 10 * bytes / spent / copy;
+  void run_bytes(benchmark::State& state, double bytes, double copy, F f) {
+    const double spent = run(state, 10, f);
+    state.counters["bytes_per_second"] = bytes / spent;
+    state.counters["of_copy"] = bytes / spent / copy;
   }
   double copy_rate() {
     const cuda::space s(gpu_, {{"x", {std::size_t{1} << 28}, 0}});
@@ -390,7 +404,7 @@ class bench {
     const auto copies = [&] {
       for (int i = 0; i < 10; ++i) s.assign(y, x);
     };
-    copies();
+    warm_up(copies);
     double sum = 0;
     for (int i = 0; i < 5; ++i) sum += seconds(copies);
     return 5 * 10 * 8.0 * static_cast<double>(s.dimension()) / sum;
@@ -405,9 +419,10 @@ class bench {
     gpu_->synchronize();
     return out;
   }
-  cuda::buffer random_floats(std::size_t n) {
-    cuda::buffer out(gpu_, 4 * n);
-    gpu_->upload(out.data(), noise(n, 2).data(), out.bytes());
+  cuda::buffer random_floats(std::size_t n) { return floats(noise(n, 2)); }
+  cuda::buffer floats(const std::vector<float>& x) {
+    cuda::buffer out(gpu_, 4 * x.size());
+    gpu_->upload(out.data(), x.data(), out.bytes());
     return out;
   }
   static cuda::operand floats_of(const cuda::buffer& x) { return {x.data(), cuda::scalar_type::float32}; }
@@ -427,8 +442,10 @@ class bench {
     const auto some = [&] {
       for (int i = 0; i < 20; ++i) multiply(a, b, c);
     };
-    some();
-    return product_rate_ = 20 * 2.0 * product_size * product_size * product_size / seconds(some);
+    warm_up(some);
+    double sum = 0;
+    for (int i = 0; i < 5; ++i) sum += seconds(some);
+    return product_rate_ = 5 * 20 * 2.0 * product_size * product_size * product_size / sum;
   }
 
   /// The last model is kept.
@@ -464,10 +481,19 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "skipped: %s\n", e.what());
     return 77;
   }
+  bool failed = false;
   try {
     bench b(gpu);
-    const auto add = [](const std::string& name, int iterations, auto f) {
-      return benchmark::RegisterBenchmark(name.c_str(), f)
+    const auto add = [&failed](const std::string& name, int iterations, auto f) {
+      const auto guarded = [&failed, f](benchmark::State& state) {
+        try {
+          f(state);
+        } catch (const std::exception& e) {
+          failed = true;
+          state.SkipWithError(e.what());
+        }
+      };
+      return benchmark::RegisterBenchmark(name.c_str(), guarded)
           ->Iterations(iterations)
           ->UseManualTime()
           ->Unit(benchmark::kMillisecond);
@@ -475,7 +501,14 @@ int main(int argc, char** argv) {
     for (const std::string what : {"copy", "scale", "axpy", "dot", "norm", "step"})
       add("vectors/" + what, 10, [&b, what](benchmark::State& state) { b.vectors(state, what); });
     add("vectors/gram", 5, [&b](benchmark::State& state) { b.gram(state); })->Arg(2)->Arg(8)->Arg(9)->Arg(16);
-    add("products", 50, [&b](benchmark::State& state) { b.products(state); });
+    add("products", 5, [&b](benchmark::State& state) { b.products(state); });
+    for (const std::string size : {"0.6B", "4B"})
+      for (const std::string what : {"forward", "backward"})
+        add("attention/" + size + "/" + what, 10,
+            [&b, size, what](benchmark::State& state) { b.attention(state, size, what); })
+            ->Arg(512)
+            ->Arg(1024)
+            ->Arg(2048);
     add("sampling", 1, [&b](benchmark::State& state) { b.sampling(state); })->Args({1024, 256});
     add("sampling/attention", 10, [&b](benchmark::State& state) { b.decode_attention(state); });
     add("sampling/logits", 10, [&b](benchmark::State& state) { b.decode_logits(state); });
@@ -487,11 +520,10 @@ int main(int argc, char** argv) {
           ->Arg(2048);
     for (const std::string what : {"norm", "norm_backward", "heads", "heads_backward", "swiglu", "swiglu_backward"})
       add("gradient/layer/" + what, 10, [&b, what](benchmark::State& state) { b.layer_rows(state, what); });
-    add("gradient/layer/attention", 10, [&b](benchmark::State& state) { b.layer_attention(state, false); });
-    add("gradient/layer/attention_backward", 10, [&b](benchmark::State& state) { b.layer_attention(state, true); });
     benchmark::RunSpecifiedBenchmarks();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "cuda_speed: %s\n", e.what());
-    return 1;
+    failed = true;
   }
+  return failed ? 1 : 0;
 }

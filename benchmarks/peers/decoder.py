@@ -8,13 +8,17 @@ gradient   32768 tokens in sequences of 512, 1024 and 2048, a quarter of each th
            and gradients, layers and loss compiled, flash attention (else memory-efficient), activations kept (by rlvr
            too, of as many layers as fit), micro-batches of 16384 tokens, halved until they fit. Model flops are counted
            alike: 6 per parameter and token that it sees, and 12 per pair of positions and number in a head.
+attention  of one layer in these shapes, the same tokens, causal, with fewer heads of keys than of queries: forward,
+           with what the backward needs, and backward, by torch's cuDNN and by its flash attention. By its definition
+           two products forward and five backward are counted. rlvr multiplies seven backward, so that the same bits
+           come every time; these may add up dq by atomics, in any order.
 sampling   1024 rollouts of 256 tokens from the 0.6B shape, prompts of 128 tokens, temperature 1: generate of
            transformers, all at once, or as many as fit.
 rates      an 8192 x 8192 x 8192 bfloat16 product and a device-to-device copy of 1 GB.
 
 Shapes and counts are those of cuda_speed, which runs between the peers on the same idle GPU. Of a peer's runs the
-fastest counts, of cuda_speed's the mean. Exit status: 0 when all that was asked for is there, 1 when something is
-missing, which the last lines name, 77 without torch or a GPU.
+fastest counts, of cuda_speed's the mean. What fails is named in the last lines, and the rest goes on. Exit status: 0
+when all that was asked for is there, 1 when something is missing, 77 without torch or a GPU.
 """
 import argparse
 import gc
@@ -37,7 +41,8 @@ SHAPES = {
     "4B": dict(hidden=2560, mlp=9728, layers=36, heads=32, kv_heads=8, head_dim=128, vocab=151936),
 }
 TINY = dict(hidden=32, mlp=48, layers=2, heads=4, kv_heads=2, head_dim=8, vocab=300)
-PARTS = ["rates", "gradient", "sampling"]
+PARTS = ["rates", "gradient", "attention", "sampling"]
+BACKENDS = {"cuDNN": "CUDNN_ATTENTION", "flash": "FLASH_ATTENTION"}
 
 
 def parse():
@@ -217,8 +222,8 @@ def model_flops(shape, tokens, length, scored):
     return 6 * (body * tokens + head * scored) + 12 * tokens * length / 2 * shape["layers"] * q
 
 
-def gradient(options, size, length):
-    """Tokens per second, flops per second and the micro-batch's tokens."""
+def gradient(options, size, length, micro_batch):
+    """Tokens per second, flops per second and the micro-batch's tokens: so many, or as many as fit."""
     device, dtype = options.device, torch.bfloat16
     shape = SHAPES[size]
     model = decoder(shape, device, dtype)
@@ -227,7 +232,7 @@ def gradient(options, size, length):
     generator = torch.Generator(device).manual_seed(1)
     tokens = torch.randint(shape["vocab"], (count, length), device=device, generator=generator)
     coefficients = 2 * torch.rand(count, length - prompt, device=device, generator=generator) - 1
-    at_once = max(1, min(options.micro_batch, options.tokens) // length)
+    at_once = max(1, min(micro_batch, options.tokens) // length)
 
     def run():
         for p in model.parameters():
@@ -252,6 +257,32 @@ def gradient(options, size, length):
         free()
     flops = model_flops(shape, count * length, length, coefficients.numel())
     return {"tokens_per_second": count * length / spent, "flops": flops / spent, "micro_batch": at_once * length}
+
+
+def attention(options, size, length, backend):
+    """Flops per second of a forward and of a backward pass."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    shape, device, count = SHAPES[size], options.device, options.tokens // length
+    generator = torch.Generator(device).manual_seed(1)
+
+    def heads(n):  # as a linear layer leaves them
+        x = torch.rand(count, length, n, shape["head_dim"], device=device, dtype=torch.bfloat16, generator=generator)
+        return (2 * x - 1).transpose(1, 2)
+
+    q, dout = heads(shape["heads"]).requires_grad_(), heads(shape["heads"])
+    k, v = heads(shape["kv_heads"]).requires_grad_(), heads(shape["kv_heads"]).requires_grad_()
+
+    def forward():
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    with sdpa_kernel(getattr(SDPBackend, backend)):
+        out = forward()
+        calls = 1 if options.tiny else 50
+        spent = {"forward": seconds(forward, device, options.repeats, calls),
+                 "backward": seconds(lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True), device,
+                                     options.repeats, calls)}
+    product = 2 * options.tokens * length / 2 * shape["heads"] * shape["head_dim"]
+    return {"forward": 2 * product / spent["forward"], "backward": 5 * product / spent["backward"]}
 
 
 def sampling(options):
@@ -307,12 +338,17 @@ def rlvr(options, pattern):
         libraries = {} if options.libraries is None else {"LD_LIBRARY_PATH": options.libraries}
         done = subprocess.run([options.binary, f"--benchmark_filter={pattern}", "--benchmark_format=json"],
                               capture_output=True, text=True, env={**os.environ, **libraries})
-        if done.returncode != 0 or not done.stdout.lstrip().startswith("{"):
-            print(f"{options.binary} failed ({done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
+        if done.returncode != 0:
+            print(f"{options.binary} failed ({done.returncode}): {done.stderr.strip()}", flush=True)
+        try:
+            report = json.loads(done.stdout)
+        except ValueError:  # it has not come to its end
             return {}
-        report = json.loads(done.stdout)
     else:
         return {}
+    for b in report["benchmarks"]:
+        if b.get("error_occurred"):
+            print(f"{b['name']}: {b.get('error_message')}", flush=True)
     return {b["name"].split("/iterations:")[0]: b for b in report["benchmarks"] if not b.get("error_occurred")}
 
 
@@ -342,37 +378,60 @@ def main():
         rows.append(f"| {what} | {cells[0]} | {cells[1]} | {ratio} |")
         print(rows[-1], flush=True)
 
-    torch_rates = rates(options)  # of the utilisation below, too
-    free()
+    def of_rlvr(found, name):
+        if ours_asked and name not in found:
+            missing.append(f"{name} of cuda_speed")
+        return found.get(name, {})
+
+    def of_peer(what, f, *arguments):
+        try:
+            return f(*arguments)
+        except Exception as error:  # of whatever kind: the rest is measured all the same
+            missing.append(f"{what}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            return {}
+        finally:
+            free()
+
+    torch_rates = of_peer("rates of PyTorch", rates, options)  # of the utilisation below, too
+
+    def of_products(of):
+        share = of.get("of_products", of.get("flops", 0) / torch_rates.get("products", float("inf")))
+        return f", {share:.2f} of products"
+
     if "rates" in options.parts:
         found = rlvr(options, "^(products|vectors/copy)")
-        row("product 8192^3", found.get("products", {}).get("flops"), torch_rates["products"], (1e12, "TFLOP/s", 0))
-        row("copy", found.get("vectors/copy", {}).get("bytes_per_second"), torch_rates["copy"], (1e9, "GB/s", 0))
-        if ours_asked and len(found) == 0:
-            missing.append("rates of cuda_speed")
+        row("product 8192^3", of_rlvr(found, "products").get("flops"), torch_rates.get("products"),
+            (1e12, "TFLOP/s", 0))
+        row("copy", of_rlvr(found, "vectors/copy").get("bytes_per_second"), torch_rates.get("copy"), (1e9, "GB/s", 0))
     if "gradient" in options.parts:
         for size in options.sizes:
             found = rlvr(options, f"^gradient/{size}/({'|'.join(map(str, options.lengths))})/")
+            micro_batch = options.micro_batch
             for length in options.lengths:
-                ours, theirs, what = found.get(f"gradient/{size}/{length}", {}), {}, f"gradient {size}, {length}"
-                try:
-                    theirs = gradient(options, size, length)
-                except torch.OutOfMemoryError:
-                    missing.append(f"{what} of PyTorch: out of memory")
-                free()
-                if ours_asked and not ours:
-                    missing.append(f"{what} of cuda_speed")
+                what = f"gradient {size}, {length}"
+                ours = of_rlvr(found, f"gradient/{size}/{length}")
+                theirs = of_peer(f"{what} of PyTorch", gradient, options, size, length, micro_batch)
+                micro_batch = theirs.get("micro_batch", micro_batch)  # what did not fit need not be tried again
                 row(what, ours.get("tokens_per_second"), theirs.get("tokens_per_second"), (1, "tokens/s", 0),
-                    f", {ours.get('of_products', 0):.2f} of products",
-                    f", {theirs.get('flops', 0) / torch_rates['products']:.2f} of products")
+                    of_products(ours), of_products(theirs))
+    if "attention" in options.parts:
+        backends = BACKENDS if options.device == "cuda" else {"flash": BACKENDS["flash"]}
+        for size in options.sizes:
+            lengths = "|".join(map(str, options.lengths))
+            found = rlvr(options, f"^attention/{size}/(forward|backward)/({lengths})/")
+            for length in options.lengths:
+                theirs = {name: of_peer(f"attention {size}, {length} of PyTorch by {name}", attention, options, size,
+                                        length, backend) for name, backend in backends.items()}
+                for what in ("forward", "backward"):
+                    ours = of_rlvr(found, f"attention/{size}/{what}/{length}")
+                    for name, flops in theirs.items():
+                        row(f"attention {size}, {length}, {what}; {name}", ours.get("flops"), flops.get(what),
+                            (1e12, "TFLOP/s", 0), of_products(ours), of_products({"flops": flops.get(what, 0)}))
     if "sampling" in options.parts:
-        found = rlvr(options, "^sampling")
-        ours, theirs = found.get(f"sampling/{options.rollouts}/{options.new_tokens}", {}), {}
-        if ours_asked and not ours:
-            missing.append("sampling of cuda_speed")
+        found = rlvr(options, "^sampling/[0-9]")
+        ours, theirs = of_rlvr(found, f"sampling/{options.rollouts}/{options.new_tokens}"), {}
         if transformers:
-            theirs = sampling(options)
-            free()
+            theirs = of_peer("sampling of transformers", sampling, options)
         row(f"sampling {options.rollouts} x {options.new_tokens}", ours.get("tokens_per_second"),
             theirs.get("tokens_per_second"), (1, "tokens/s", 0), f", {ours.get('of_bandwidth', 0):.2f} of bandwidth",
             f", {theirs.get('at_once', 0)} at once")

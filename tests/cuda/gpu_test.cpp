@@ -29,6 +29,7 @@
 #include <rlvr/optimize/adamw.hpp>
 
 #include "cuda/models.hpp"
+#include "cuda/own_map.hpp"
 
 namespace {
 
@@ -117,6 +118,27 @@ TEST_CASE("gpu space: adamw on the device against the CPU", "[gpu][parity]") {
   CHECK(worst < 1e-6);  // products and sums may be fused
 }
 
+TEST_CASE("gpu space: a map of one's own in the order of the space's other calls", "[gpu][parity]") {
+  for (const std::size_t n : {1, 3, 4, 255, 100'003}) {
+    const cuda::space s(gpu(), {{"x", {n}, 0}});
+    std::vector<float> x(n), z(n), got(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      x[i] = static_cast<float>(i % 97) - 40;
+      z[i] = static_cast<float>(i % 31);
+    }
+    cuda::device_vector a = s.zero(), b = s.zero(), y = s.zero();
+    s.upload(x, a);
+    s.upload(z, b);
+    s.axpy(2, a, y);
+    negate_multiply_add(s, 0.5f, y, a, b);
+    s.scale(2, y);
+    s.download(y, got);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < n; ++i) wrong += got[i] != -(4 * x[i] * x[i] + z[i]);  // exact in float
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("gpu space: gram of any number of vectors is that of dots, with the same bits again", "[gpu][parity][bits]") {
   const std::size_t n = 500'007;
   const cuda::space s(gpu(), {{"x", {n}, 0}});
@@ -157,7 +179,7 @@ TEST_CASE("gpu device: vectors may lie anywhere, and their sums have the same bi
       at.push_back(there.back().data() + offset);
     }
     std::vector<double> sums{gpu()->dot(at[0], at[1], n)};
-    const cuda::step_report kept = gpu()->step_survival(at[0], 1e-3, at[1], n);
+    const cuda::step_report kept = gpu()->step_survival(at[0], 1e-3, at[1], cuda::scalar_type::bfloat16, n);
     for (const double sum : {kept.wanted, kept.made, kept.along, kept.moved}) sums.push_back(sum);
     std::vector<double> gram(3 * 3), wide(most * most);  // two kernels
     gpu()->gram(std::span(at).first(3), n, gram.data());
@@ -270,32 +292,33 @@ TEST_CASE("gpu device: a failed call is told with its place, and any thread may 
 TEST_CASE("gpu decoder: models of whole tiles against the Eigen decoder", "[gpu][parity]") {
   std::vector<std::pair<std::string, std::size_t>> models{{"qwen3", 128}};  // as Qwen3's heads are
   for (const char* family : cuda_models::families) models.emplace_back(family, 64);
-  for (const auto& [family, head_dim] : models)
+  ragged<token> prompts;
+  std::vector<token> words;
+  for (std::uint64_t i = 0; i < 150; ++i) words.push_back(static_cast<token>(random_key(3).below(1000, i)));
+  prompts.push_back(words);
+  prompts.push_back(std::vector<token>(words.begin(), words.begin() + 17));
+  for (const auto& [family, head_dim] : models) {
+    const decoder::config c = medium(family, head_dim);
+    const std::vector<float> theta = cuda_models::parameters(c);
+    eigen::decoder<double> oracle(c, theta);
+    const rollouts r =
+        oracle.sample(prompts, std::vector<sample_request>{{0, 6, 0}, {1, 6, 0}}, {1.0, 200}, random_key(8));
+    std::vector<double> coefficients(r.tokens.size());
+    for (std::size_t t = 0; t < coefficients.size(); ++t) coefficients[t] = 2 * random_key(9).uniform(t) - 1;
+    const token_scores expected = oracle.score(prompts, r, 1.0);
+    auto e = oracle.space().zero();
+    oracle.accumulate_score(prompts, r, coefficients, 1.0, e);
     for (const cuda::scalar_type compute : {cuda::scalar_type::float32, cuda::scalar_type::bfloat16}) {
       const bool exact = compute == cuda::scalar_type::float32;
       INFO(family << (exact ? " float32" : " bfloat16") << ", heads of " << head_dim);
-      const decoder::config c = medium(family, head_dim);
-      const std::vector<float> theta = cuda_models::parameters(c);
       cuda::decoder model(gpu(), c, theta, {.compute = compute});
-      eigen::decoder<double> oracle(c, theta);
-      ragged<token> prompts;
-      std::vector<token> words;
-      for (std::uint64_t i = 0; i < 150; ++i) words.push_back(static_cast<token>(random_key(3).below(1000, i)));
-      prompts.push_back(words);
-      prompts.push_back(std::vector<token>(words.begin(), words.begin() + 17));
-      const rollouts r =
-          oracle.sample(prompts, std::vector<sample_request>{{0, 6, 0}, {1, 6, 0}}, {1.0, 200}, random_key(8));
-      std::vector<double> coefficients(r.tokens.size());
-      for (std::size_t t = 0; t < coefficients.size(); ++t) coefficients[t] = 2 * random_key(9).uniform(t) - 1;
-      const token_scores got = model.score(prompts, r, 1.0), expected = oracle.score(prompts, r, 1.0);
+      const token_scores got = model.score(prompts, r, 1.0);
       double off = 0;
       for (std::size_t t = 0; t < r.tokens.size(); ++t)
         off = std::max(off, std::fabs(got.log_probs[t] - expected.log_probs[t]));
       CHECK(off < (exact ? 1e-4 : 0.2));
       auto g = model.space().zero();
-      auto e = oracle.space().zero();
       model.accumulate_score(prompts, r, coefficients, 1.0, g);
-      oracle.accumulate_score(prompts, r, coefficients, 1.0, e);
       std::vector<float> h(model.space().dimension());
       model.space().download(g, h);
       double difference = 0;
@@ -305,6 +328,7 @@ TEST_CASE("gpu decoder: models of whole tiles against the Eigen decoder", "[gpu]
       }
       CHECK(std::sqrt(difference) < (exact ? 2e-4 : 0.1) * e.norm());
     }
+  }
 }
 
 TEST_CASE("gpu decoder: the same bits when a call is repeated", "[gpu][bits]") {
@@ -365,8 +389,31 @@ TEST_CASE("gpu decoder: what does not fit is refused with numbers, and theta sta
   prompts.push_back(std::vector<token>{2, 3});
   CHECK_THROWS_AS(model.sample(prompts, std::vector<sample_request>{{0, 1u << 21, 0}}, {1.0, 900}, random_key(1)),
                   cuda::out_of_memory);
-  std::vector<float> after(theta.size());
-  model.space().download(model.parameters(), after);
-  CHECK(after == theta);
-  CHECK(model.sample(prompts, std::vector<sample_request>{{0, 3, 0}}, {1.0, 9}, random_key(1)).size() == 3);
+  const rollouts r = model.sample(prompts, std::vector<sample_request>{{0, 3, 0}}, {1.0, 9}, random_key(1));
+  CHECK(r.size() == 3);
+
+  // Somebody else has nearly all of the memory: a new model that has to make room for its first pass is refused.
+  cuda::decoder other(gpu(), c, theta);
+  const std::vector<double> coefficients(r.tokens.size(), 0.3);
+  auto g = other.space().zero();
+  other.space().axpy(2, other.parameters(), g);
+  std::vector<float> before(theta.size()), after(theta.size());
+  other.space().download(g, before);
+  {
+    std::vector<cuda::buffer> others;
+    for (std::size_t some = gpu()->free_bytes(); some >= 1 << 16; some /= 2) try {
+        for (;;) others.emplace_back(gpu(), some);
+      } catch (const cuda::out_of_memory&) {
+      }
+    CHECK_THROWS_AS(other.score(prompts, r, 1.0), cuda::out_of_memory);
+    CHECK_THROWS_AS(other.accumulate_score(prompts, r, coefficients, 1.0, g), cuda::out_of_memory);
+  }
+  other.space().download(g, after);
+  CHECK(after == before);
+  for (cuda::decoder* p : {&model, &other}) {
+    p->space().download(p->parameters(), after);
+    CHECK(after == theta);
+  }
+  other.accumulate_score(prompts, r, coefficients, 1.0, g);
+  CHECK(other.score(prompts, r, 1.0).log_probs.size() == r.tokens.size());
 }

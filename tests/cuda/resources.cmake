@@ -1,6 +1,7 @@
-# cmake -D version=... -D log=... [-D record=ON] -P resources.cmake
+# cmake -D version=... -D log=... -D architectures=... [-D record=ON] -P resources.cmake
 # Compares what ptxas -v said of each kernel with resources.txt; with record=ON writes that file. It holds for one
-# version of the compiler; with another the test is left out.
+# version of the compiler; with another the test is left out. Of each of the architectures that were compiled for, all
+# kernels that are recorded have to be there.
 cmake_minimum_required(VERSION 3.25)
 set(recorded ${CMAKE_CURRENT_LIST_DIR}/resources.txt)
 set(title "# nvcc ${version}: architecture, kernel, registers, bytes of stack, bytes of spill stores")
@@ -54,6 +55,17 @@ foreach(line IN LISTS found)
       break()
     endif()
   endforeach()
+endforeach()
+list(TRANSFORM architectures REPLACE "-real$" "")
+foreach(line IN LISTS expected)
+  string(REGEX MATCH "^sm_([0-9]+)[^ ]* [^ ]+ " key "${line}")
+  if(CMAKE_MATCH_1 IN_LIST architectures)
+    set(now ${found})
+    list(FILTER now INCLUDE REGEX "^${key}")
+    if(NOT now)
+      string(APPEND errors "${key}: in resources.txt, but ptxas did not say it\n")
+    endif()
+  endif()
 endforeach()
 list(LENGTH found count)
 if(errors OR count EQUAL 0)

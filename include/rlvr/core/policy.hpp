@@ -28,8 +28,9 @@ struct token_scores {
 ///  - `p.sample(prompts, requests, options, key)`: the rollouts asked for, request by request in order, so that a
 ///    request's rollouts stand side by side; without verdicts. A pure function of (parameters, prompts, requests,
 ///    options, key): rollout r of prompt i depends on nothing but the parameters, prompt i, options, key, i and r,
-///    and draws its token at position t by inverting the cumulative distribution at
-///    `key.uniform(i, r, t)`.
+///    and draws its token at position t by inverting the cumulative distribution, tokens in the order of their ids,
+///    at `key.uniform(i, r, t)`. So every backend draws the same token, but where rounding moves a bound past that
+///    number.
 ///  - Throws std::invalid_argument for a prompt index out of range, an empty prompt, a token outside the
 ///    vocabulary, temperature not positive and finite, or max_tokens 0.
 template <class P>
@@ -77,7 +78,7 @@ using parameters_t = vector_t<space_t<P>>;
 ///    coefficient per token, in the order of r.tokens. Sum, never mean: splitting r in any way changes the result
 ///    by rounding only, calling twice adds twice, and the result is linear in the coefficients. Rollouts whose
 ///    coefficients are all zero contribute exactly nothing (and should cost nothing). The log-probabilities are
-///    those at `temperature`.
+///    those at `temperature`. Only r.offsets, r.tokens and r.prompts are read.
 ///  - The gradient is of log-probabilities in nats with respect to p.parameters(); positive coefficients make
 ///    tokens more likely when g is added to the parameters.
 ///  - Throws std::invalid_argument when sizes differ or a coefficient is not finite; g is then unchanged. After any
