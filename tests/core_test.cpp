@@ -11,6 +11,7 @@
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/core/moments.hpp>
 #include <rlvr/core/random.hpp>
+#include <rlvr/core/rewards.hpp>
 #include <rlvr/core/rollouts.hpp>
 #include <rlvr/core/slice.hpp>
 #include <rlvr/core/validate.hpp>
@@ -197,6 +198,23 @@ TEST_CASE("groups_of finds runs of equal prompts", "[core]") {
   CHECK(g.offsets == std::vector<std::size_t>{0, 3, 4, 6, 7});
   CHECK(g.total() == 7);
   CHECK(g.size(2) == 2);
+}
+
+TEST_CASE("rewards in rows: verdicts and groups of one size", "[core]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<double> rewards{1, nan, -0.5, 0, 2, 1e300};
+  const std::vector<verdict> verdicts = verdicts_of(rewards);
+  CHECK(verdicts == std::vector<verdict>{{1}, {0, false}, {-0.5}, {0}, {2}, {1e300}});
+  CHECK(verdicts_of(std::vector<double>{}).empty());
+  CHECK_THROWS_WITH(verdicts_of(std::vector<double>{0, -1 / 0.0}), "verdicts_of: reward 1 is -inf");
+
+  CHECK(groups_of_size(3, 6).offsets == std::vector<std::size_t>{0, 3, 6});
+  CHECK(groups_of_size(6, 6).size() == 1);
+  CHECK(groups_of_size(1, 2).offsets == std::vector<std::size_t>{0, 1, 2});
+  CHECK(groups_of_size(4, 0).size() == 0);
+  CHECK_THROWS_WITH(groups_of_size(4, 6), "groups_of_size: 6 rollouts in groups of 4");
+  CHECK_THROWS_WITH(groups_of_size(6, 3), "groups_of_size: 3 rollouts in groups of 6");
+  CHECK_THROWS_WITH(groups_of_size(0, 6), "groups_of_size: 6 rollouts in groups of 0");
 }
 
 TEST_CASE("groups_of refuses a prompt that comes back", "[core]") {

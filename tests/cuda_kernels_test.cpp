@@ -136,32 +136,42 @@ TEST_CASE("cuda space: adamw and sgd run on the device, with the bits of the CPU
   compare(moved, moved_theirs);
 }
 
-TEST_CASE("cuda space: what survives the rounding of weights to bfloat16", "[cuda]") {
+TEST_CASE("cuda space: what survives the rounding of weights", "[cuda]") {
+  constexpr auto bf16 = cuda::scalar_type::bfloat16, f32 = cuda::scalar_type::float32;
   const std::size_t n = 5000;
   const cuda::space s = space_of(n);
   std::vector<float> theta(n), d = random_floats(n, 2);
   for (std::size_t i = 0; i < n; ++i) theta[i] = 1.f + 0.5f * static_cast<float>(i % 2);
   const cuda::device_vector t = vector_of(s, theta), g = vector_of(s, d);
-  const cuda::step_report none = s.survival(t, 1e-4, g), all = s.survival(t, 0.5, g);
+  const cuda::step_report none = s.survival(t, 1e-4, g, bf16), all = s.survival(t, 0.5, g, bf16);
   CHECK(none.moved == 0);
   CHECK(none.made == 0);
   CHECK(none.wanted == Approx(1e-8 * s.dot(g, g)));
   CHECK(all.moved > 0.98 * n);
   CHECK(all.along == Approx(all.wanted).epsilon(0.01));
   CHECK(all.made == Approx(all.wanted).epsilon(0.01));
-  CHECK(none.share() == 0);
-  CHECK(all.share() == Approx(1).epsilon(0.01));
-  CHECK(s.survival(t, 0, g).share() == 1);
+  CHECK(none.cosine() == 0);
+  CHECK(all.cosine() > 0.9999);
+  CHECK(s.survival(t, 0, g, bf16).cosine() == 1);
 
-  // Between the two: steps of a quarter of the spacing of bfloat16. Of a number in the middle of an interval nothing
-  // survives, of one near its end all does and more.
+  // Between the two: steps of a quarter of the spacing. One weight in four goes a whole one, the others stay: <made,
+  // wanted> is |wanted|^2, but |made|^2 four times that.
   std::vector<float> spread(n), up(n, 1.f);
   for (std::size_t i = 0; i < n; ++i) spread[i] = 1.f + static_cast<float>(i) / static_cast<float>(n);
   const cuda::device_vector a = vector_of(s, spread), b = vector_of(s, up);
-  const cuda::step_report some = s.survival(a, 0x1p-9, b);
+  const cuda::step_report some = s.survival(a, 0x1p-9, b, bf16);
   CHECK(some.moved == Approx(n / 4).epsilon(0.02));
-  CHECK(some.share() == Approx(1).epsilon(0.02));             // on average
-  CHECK(some.made == Approx(4 * some.wanted).epsilon(0.02));  // but it is another vector
+  CHECK(some.along == Approx(some.wanted).epsilon(0.02));
+  CHECK(some.made == Approx(4 * some.wanted).epsilon(0.02));
+  CHECK(some.cosine() == Approx(0.5).epsilon(0.02));
+
+  // Floats keep that step; one of a quarter of their own spacing moves none.
+  const cuda::step_report kept = s.survival(a, 0x1p-9, b, f32), lost = s.survival(a, 0x1p-25, b, f32);
+  CHECK(kept.cosine() > 0.999999);
+  CHECK(kept.moved == n);
+  CHECK(lost.cosine() == 0);
+  CHECK(lost.moved == 0);
+  CHECK(lost.wanted == n * 0x1p-50);
 }
 
 TEST_CASE("cuda space: the fused step is the parameters and their rounding", "[cuda]") {
@@ -293,13 +303,13 @@ TEST_CASE("cuda kernels: sums of every length have the same bits wherever the ve
     moved([](std::size_t) { return 0; },
           [&](const std::vector<const float*>& at) {
             sum = d.dot(at[0], at[1], n);
-            survived = d.step_survival(at[0], 1e-3, at[1], n);
+            survived = d.step_survival(at[0], 1e-3, at[1], cuda::scalar_type::bfloat16, n);
           });
     for (const std::size_t offset : {1, 2, 3})
       moved([&](std::size_t k) { return k == 0 ? offset : 0; },
             [&](const std::vector<const float*>& at) {
               CHECK(d.dot(at[0], at[1], n) == sum);
-              const cuda::step_report again = d.step_survival(at[0], 1e-3, at[1], n);
+              const cuda::step_report again = d.step_survival(at[0], 1e-3, at[1], cuda::scalar_type::bfloat16, n);
               CHECK(again.wanted == survived.wanted);
               CHECK(again.made == survived.made);
               CHECK(again.along == survived.along);

@@ -372,7 +372,8 @@ TEST_CASE("agreement_of reads subset_gradients, on opaque vectors too", "[diagno
   CHECK(std::isnan(part_cosine(plain.space(), a.correct(), plain.space().zero())));
 
   const archetype::space space = opaque.space();
-  CHECK(displacement_cosine(space, opaque.parameters(), space.zero(), opaque.parameters()) == Approx(-1));
+  const archetype::vector& theta = opaque.parameters();
+  CHECK(displacement_cosine(space, theta, {.from = theta, .to = space.zero()}) == Approx(-1));
 }
 
 TEST_CASE("part_cosine is about -1 on-policy, and shows a wrong temperature", "[diagnose]") {
@@ -395,10 +396,10 @@ TEST_CASE("part_cosine is about -1 on-policy, and shows a wrong temperature", "[
 TEST_CASE("displacement_cosine", "[diagnose]") {
   const tabular::space space(2);
   const std::vector<double> from{1e6, 1e6}, to{1e6 + 1, 1e6 + 1};
-  CHECK(displacement_cosine(space, from, to, {2, 2}) == Approx(1));
-  CHECK(displacement_cosine(space, from, to, {1, -1}) == Approx(0).margin(1e-15));
-  CHECK(displacement_cosine(space, from, to, {-1, 0}) == Approx(-std::sqrt(0.5)));
-  CHECK(std::isnan(displacement_cosine(space, from, from, {1, 0})));
+  CHECK(displacement_cosine(space, {2, 2}, {.from = from, .to = to}) == Approx(1));
+  CHECK(displacement_cosine(space, {1, -1}, {.from = from, .to = to}) == Approx(0).margin(1e-15));
+  CHECK(displacement_cosine(space, {-1, 0}, {.from = from, .to = to}) == Approx(-std::sqrt(0.5)));
+  CHECK(std::isnan(displacement_cosine(space, {1, 0}, {.from = from, .to = from})));
 }
 
 TEST_CASE("entropy summary and collapse", "[diagnose]") {

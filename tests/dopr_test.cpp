@@ -301,6 +301,12 @@ TEST_CASE("dopr: every group is charged and observed, those not kept give no upd
   CHECK(stubborn.learned == 40);
   CHECK(optimizer.calls == 0);
 
+  scripted eager;  // updates without a gradient are no signal
+  const dopr_result kept = dopr(policy, pool, pool, eager, centred{}, optimizer, small);
+  CHECK(kept.status == dopr_status::no_signal);
+  CHECK(optimizer.calls == 40);
+  CHECK(policy.parameters() == base_logits());
+
   // Of three groups the constant one is dropped from the mean: the gradient is that of the other two.
   tabular::policy other(base_logits(), columns);
   auto mixed = make_dopr_selector(moving_reward_tracker(rows));
@@ -578,7 +584,8 @@ TEST_CASE("dopr: rewards of another range reach the selector in [0, 1]", "[dopr]
   o.evaluate_every = 0;
   (void)dopr(a, set{prompts(rows), {}}, set{}, plain, centred{}, first, o);
   const prompt_set<signs> pool{prompts(rows), {}};
-  CHECK_THROWS_WITH(dopr(b, pool, pool, mapped, centred{}, second, o), Catch::Contains("outside [0, 1]"));
+  CHECK_THROWS_WITH(dopr(b, pool, pool, mapped, centred{}, second, o),
+                    Catch::Contains("has reward -1, but dopr_options::rewards is from 0 to 1"));
   mapped.log->seen.clear();
   o.rewards = {-1, 1};
   (void)dopr(b, pool, pool, mapped, centred{}, second, o);
@@ -702,7 +709,8 @@ TEST_CASE("dopr: a step that no share brings within its KL is not taken", "[dopr
   dopr_options o = small;
   o.max_step_kl = 0.1;
   const dopr_result result = train(policy, selector, o);
-  CHECK(result.status == dopr_status::finished);
+  CHECK(result.status == dopr_status::no_step_within_kl);
+  CHECK(to_string(result.status) == "no_step_within_kl");
   CHECK(result.rollouts == 40 * 8);
   for (const dopr_step& s : result.history) CHECK(s.share == 0);
   CHECK(policy.parameters() == base_logits());
@@ -735,7 +743,7 @@ TEST_CASE("dopr: a failure anywhere restores policy and selector", "[dopr]") {
   CHECK(same());
   const prompt_set<failing_judge> two{prompts(rows), {8 * 7 + 2, 2.0}};
   CHECK_THROWS_WITH(dopr(policy, two, never, selector, centred{}, optimizer, small),
-                    "outcome_of: reward 2 is 2, outside [0, 1]");
+                    "dopr: a rollout of prompt 9 has reward 2, but dopr_options::rewards is from 0 to 1");
   CHECK(same());
   const prompt_set<failing_judge> ill_at_the_end{prompts(rows), {rows * 4 * 4}};
   CHECK_THROWS_AS(dopr(policy, never, ill_at_the_end, selector, centred{}, optimizer, small), std::runtime_error);
@@ -856,6 +864,10 @@ TEST_CASE("dopr: bad options are named", "[dopr]") {
   CHECK(message([](auto& o) { o.group_size = 0; }) == "dopr: group_size is 0");
   CHECK(message([](auto& o) { o.max_gradient_norm = 0; }) == "dopr: max_gradient_norm is 0");
   CHECK(message([](auto& o) { o.max_step_kl = 0; }) == "dopr: max_step_kl is 0");
+  CHECK(message([](auto& o) { o.rewards = {1, 1}; }) == "dopr: rewards from 1 to 1");
+  CHECK(message([](auto& o) { o.rewards.high = infinity; }) == "dopr: rewards from 0 to inf");
+  CHECK(message([](auto& o) { o.rewards = {-1, 0.5}; }).ends_with(
+      " has reward 1, but dopr_options::rewards is from -1 to 0.5"));
   CHECK(message([](auto& o) { o.evaluation_group = 0; }) == "dopr: evaluation_group is 0");
   CHECK(message(nothing, rows, 0) == "dopr: there are no held-out prompts");
   CHECK(message([](auto& o) { o.evaluate_every = 0; }, rows, 0) == "no error");

@@ -181,6 +181,41 @@ TEST_CASE("grpo: the same seed gives the same run", "[grpo]") {
   CHECK(a.parameters() != c.parameters());
 }
 
+TEST_CASE("grpo: two runs are one", "[grpo]") {
+  tabular::policy whole(base_logits(), columns), parts(base_logits(), columns), again(base_logits(), columns);
+  const grpo_result one = train(whole);
+  const set pool{prompts(20), {}}, held_out{prompts(12), {}};
+  grpo_options o = small;
+  o.schedule_steps = 12;
+  o.steps = 7;
+  sgd early(parts.space(), fast);
+  (void)grpo(parts, pool, held_out, centred{}, early, o);
+  again.assign(parts.parameters());
+  o.first_step = 7;
+  o.steps = 5;
+  sgd late(parts.space(), fast, early.state());
+  const grpo_result two = grpo(parts, pool, held_out, centred{}, late, o);
+  CHECK(parts.parameters() == whole.parameters());
+  REQUIRE(two.history.size() == 5);
+  CHECK(two.steps == 5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    const grpo_step &a = one.history[7 + i], &b = two.history[i];
+    CHECK(b.step == 7 + i);
+    CHECK(b.reward == a.reward);
+    CHECK(b.learning_rate_factor == a.learning_rate_factor);
+    CHECK(b.held_out.has_value() == (i == 0 || b.step == 10));  // a run looks at its first policy
+  }
+  CHECK(two.history.front().held_out == two.held_out->base);
+  CHECK(two.held_out->moved == one.held_out->moved);
+
+  // Without schedule_steps the cosine of a run ends with it.
+  o.schedule_steps = 0;
+  sgd other(again.space(), fast, early.state());
+  o.steps = 4;
+  const grpo_result shorter = grpo(again, pool, held_out, centred{}, other, o);
+  CHECK(shorter.history.back().learning_rate_factor == warmup_cosine(10, 3, 11, 0.1));
+}
+
 TEST_CASE("grpo: an epoch shows prompts once, and no two epochs are alike", "[grpo]") {
   const auto order_of = [](std::size_t epoch) {
     std::vector<std::uint32_t> out;

@@ -106,7 +106,7 @@ TEST_CASE("AdamW follows PyTorch's order of operations coordinate by coordinate"
     optimiser.step(space, theta, g, factor);
     for (std::size_t i = 0; i < n; ++i) REQUIRE(theta[i] == Approx(expected[i]).epsilon(1e-12));
   }
-  CHECK(optimiser.steps() == 30);
+  CHECK(optimiser.state().steps == 30);
 }
 
 TEST_CASE("AdamW's first step is the learning rate times the gradient's sign", "[optimize]") {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <rlvr/backend/tabular/policy.hpp>
+#include <rlvr/core/mixed_precision.hpp>
 #include <rlvr/core/moments.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/search/calibrate.hpp>
@@ -230,6 +231,8 @@ TEST_CASE("sequence_kl at the ends of its range") {
   CHECK(kl({-1, -2000}, {-2, -1}) == -999);  // a ratio beyond the double range
   CHECK(kl({-1, -1}, {-1, -std::numeric_limits<double>::infinity()}) ==
         std::numeric_limits<double>::infinity());
+  for (const double reference : {-2.0, -std::numeric_limits<double>::infinity()})  // beyond what pi can say
+    CHECK(kl({-1, -std::numeric_limits<double>::infinity()}, {-2, reference}) == kl({-1, -1}, {-2, -1}));
   CHECK(message([&] { kl({-1}, {-1, -1}); }).find("1 log_probs and 2 reference") != std::string::npos);
   CHECK(message([] { rlvr::sequence_kl(std::vector<std::size_t>{0}, {}, {}); }) ==
         "sequence_kl: no rollouts");
@@ -443,6 +446,90 @@ TEST_CASE("policy_line: a wild alpha is a NaN point, and the search goes on with
   CHECK(std::isnan(line(1e300).kl));
   CHECK(same_bits(policy.parameters(), theta));
   CHECK(rlvr::grid_search(line, std::vector<double>{1e-9, 1e300}).alpha == 1e-9);
+}
+
+// The tabular policy with parameters that are rounded to sixteenths before it computes with them.
+class coarse_policy : public rlvr::tabular::policy {
+ public:
+  explicit coarse_policy(std::vector<double> logits)
+      : rlvr::tabular::policy(logits, ::completion_count), theta_(std::move(logits)) {
+    load();
+  }
+  bool exact = false;  // what it says of itself
+  std::size_t precise_scores = 0;
+
+  const std::vector<double>& parameters() const { return theta_; }
+  void assign(const std::vector<double>& theta) {
+    theta_ = theta;
+    load();
+  }
+  void assign(const std::vector<double>& theta, double alpha, const std::vector<double>& d) {
+    theta_ = theta;
+    space().axpy(alpha, d, theta_);
+    load();
+  }
+  bool rounds() const { return !exact; }
+  rlvr::token_scores score_precisely(const ragged<token>& prompts, const rollouts& r, double temperature) {
+    ++precise_scores;
+    return rlvr::tabular::policy(theta_, ::completion_count).score(prompts, r, temperature);
+  }
+  struct report {
+    double along;
+    double cosine() const { return along; }
+  };
+  report survival(double alpha, const std::vector<double>& d) const {
+    std::vector<double> wanted(d.size()), made = theta_;
+    space().axpy(alpha, d, wanted);
+    space().axpy(alpha, d, made);
+    made = rounded(made);
+    space().axpy(-1, rounded(theta_), made);
+    const double length = rlvr::norm(space(), made);
+    return {length > 0 ? space().dot(wanted, made) / (length * rlvr::norm(space(), wanted)) : 0.0};
+  }
+
+ private:
+  static std::vector<double> rounded(std::vector<double> x) {
+    for (double& v : x) v = std::round(16 * v) / 16;
+    return x;
+  }
+  void load() { rlvr::tabular::policy::assign(rounded(theta_)); }
+  std::vector<double> theta_;
+};
+static_assert(rlvr::mixed_precision<coarse_policy> && !rlvr::mixed_precision<rlvr::tabular::policy>);
+
+TEST_CASE("a policy that rounds: KL is predicted and measured by precise scores, and what survives is reported") {
+  const std::vector<double> theta = some_logits(1), d = some_logits(2);
+  coarse_policy policy(theta);
+  rlvr::tabular::policy exact(theta, completion_count);
+  const auto prompts = exact.prompts();
+  const auto asked = requests(200);
+  const rollouts r = exact.sample(prompts, asked, {}, random_key(1));
+  const auto expected = rlvr::calibrate_kl(exact, prompts, r, 1, d);
+  const auto found = rlvr::calibrate_kl(policy, prompts, r, 1, d);
+  REQUIRE((expected && found));
+  CHECK(found->curvature == expected->curvature);
+  CHECK(found->epsilon == expected->epsilon);
+
+  rlvr::policy_line line(policy, prompts, asked, {}, random_key(3), right_answer, d);
+  CHECK(line(0).survival == 1);
+  double last = -1;
+  for (double alpha : {1e-4, 0.05, 0.2, 10.0}) {
+    const line_point point = line(alpha);
+    CHECK(point.kl == Approx(exact_kl(moved(exact, alpha, d), exact)).epsilon(.2));
+    CHECK(point.survival == policy.survival(alpha, d).cosine());
+    CHECK(point.survival > last);
+    last = point.survival;
+    CHECK(same_bits(policy.parameters(), theta));
+  }
+  CHECK(line(1e-4).survival < 0.2);
+  CHECK(line(10.0).survival > 0.999);
+
+  // Where it says that it does not round, what the sampler wrote is precise.
+  policy.exact = true;
+  policy.precise_scores = 0;
+  rlvr::policy_line once(policy, prompts, asked, {}, random_key(3), right_answer, d);
+  (void)once(0.2);
+  CHECK(policy.precise_scores == 1);
 }
 
 TEST_CASE("common random numbers make differences of accuracy less noisy") {

@@ -59,6 +59,7 @@ void with_every_selector(std::size_t n, F&& f) {
 
   f("uniform", make_uniform(n));
   f("dopr", make_dopr_selector(moving_reward_tracker(n)));
+  f("dopr, by default", make_dopr_selector(n));
   f("dopr, last group", make_dopr_selector(moving_reward_tracker(n, 1)));
   f("dopr, window", make_dopr_selector(window_reward_tracker(n, 3)));
   f("dopr, posterior", make_dopr_selector(beta_tracker<>(n, {.keep = {.9}, .fade = .99}), {}, 0.98));
@@ -189,15 +190,93 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
   auto ucb = make_ucb1(9);
   const auto bytes = save_state(ucb);
   auto vade = make_vade(9);
-  CHECK_THROWS_WITH(restore_state(vade, bytes), Catch::Contains("the saved state is of gain_tracker"));
+  CHECK_THROWS_WITH(restore_state(vade, bytes),
+                    "sampled rate_information over beta_tracker: the saved state is of ucb1 over gain_tracker of "
+                    "rate_advantage");
   auto large = make_ucb1(10);
   CHECK_THROWS_WITH(restore_state(large, bytes), Catch::Contains("9 entries of visits, this one 10"));
   auto replay = prioritized_selector<>(10);  // the same number of levels as 9
   CHECK_THROWS_WITH(restore_state(replay, save_state(prioritized_selector<>(9))), Catch::Contains("this one"));
   CHECK(replay.size() == 10);
-  auto by_window = make_dopr_selector(beta_tracker<>(9));
-  CHECK_THROWS_WITH(restore_state(by_window, save_state(make_dopr_selector(moving_reward_tracker(9)))),
-                    Catch::Contains("something else where successes is expected"));
+  auto posterior = make_dopr_selector(beta_tracker<>(9));
+  CHECK_THROWS_WITH(restore_state(posterior, save_state(make_dopr_selector(9))),
+                    "dopr_score over beta_tracker and visit_counter: the saved state is of dopr_score over "
+                    "moving_reward_tracker and visit_counter");
+}
+
+namespace {
+
+/// A selector of one's own parts, which have no names.
+template <class Gain>
+auto own_selector(Gain gain) {
+  return pool_selector(moving_gain_tracker<Gain>(9, 1, 0, gain),
+                       [](double value, const pool_clock&) { return -value; });
+}
+
+}  // namespace
+
+TEST_CASE("saved states of another rule, gain or rate over the same fields are refused", "[select]") {
+  const auto refused = [](auto into, const auto& from) {
+    auto before = save_state(into);
+    CHECK_THROWS_AS(restore_state(into, save_state(from)), state_error);
+    CHECK(save_state(into) == before);
+  };
+  refused(make_ucb1_tuned(9), make_ucb1(9));
+  refused(make_ucb1<gain_entropy>(9), make_ucb1(9));
+  refused(make_mopps(9), make_thompson(9));
+  refused(make_thompson<rate_information>(9), make_thompson(9));
+  refused(make_failure(9), make_thompson<rate_failure>(9));
+  refused(make_optimistic<rate_information>(9), make_optimistic(9));
+  refused(make_entropy(9), make_mmr1(9));
+  refused(prioritized_selector<gain_entropy>(9), prioritized_selector<>(9));
+  const std::vector<std::uint32_t> categories(9);
+  refused(category_selector(categories, sec_values<gain_centred_advantage>(1)),
+          category_selector(categories, sec_values<>(1)));
+  refused(category_selector(categories, dump_values<gain_centred_advantage>(1)),
+          category_selector(categories, dump_values<>(1)));
+  // Trackers alone are told apart by their gain.
+  refused(gain_tracker<gain_entropy>(9), gain_tracker<gain_promotion>(9));
+  refused(gain_window_tracker<gain_entropy>(9, 4), gain_window_tracker<gain_promotion>(9, 4));
+
+  // The draw may be another, and parts of one's own need no name.
+  auto difficulty = make_difficulty(9);
+  CHECK_NOTHROW(restore_state(difficulty, save_state(make_uniform(9))));
+  auto own = own_selector([](const outcome& o) { return o.mean; });
+  STATIC_REQUIRE(selector<decltype(own)>);
+  observe_some(own, 0, 20);
+  auto again = own_selector([](const outcome& o) { return o.mean; });
+  restore_state(again, save_state(own));
+  CHECK(save_state(again) == save_state(own));
+  refused(make_entropy(9), own);
+}
+
+TEST_CASE("a selector with room for more prompts selects from the known ones as one without", "[select]") {
+  constexpr std::size_t known = 9;
+  std::vector<prompt_id> ids(known);
+  std::iota(ids.begin(), ids.end(), 0u);
+  int tried = 0;
+  with_every_selector(known, [&](const std::string& name, auto small) {
+    using S = decltype(small);
+    if (name == "curriculum" || name == "perplexity window") return;  // whose labels here depend on the pool's size
+    with_every_selector(4 * known, [&](const std::string& same, auto large) {
+      if constexpr (std::is_same_v<decltype(large), S>) {
+        if (same != name) return;
+        INFO(name);
+        std::vector<prompt_id> a(4), b(4);
+        for (std::uint64_t step = 1; step <= 20; ++step) {
+          small.select(a, random_key(step), ids);
+          large.select(b, random_key(step), ids);
+          CHECK(a == b);
+          for (const prompt_id id : a) {
+            small.observe(id, visit(step + id, step));
+            large.observe(id, visit(step + id, step));
+          }
+        }
+        ++tried;
+      }
+    });
+  });
+  CHECK(tried > 30);
 }
 
 TEST_CASE("outcomes are summed up from rewards of any declared range", "[select]") {
@@ -244,6 +323,19 @@ TEST_CASE("an outcome that no rewards in [0, 1] have is refused with the state u
     for (std::size_t j = 0; j < rewards.size(); ++j) {
       const double u = key.fold(i).uniform(j);
       rewards[j] = i % 2 == 0 ? (u < 0.5 ? range.low : range.high) : range.low + u * (range.high - range.low);
+    }
+    check_outcome(outcome_of(rewards, 0, range));
+  }
+  // Nor from a range that is narrow beside its magnitude.
+  for (std::uint64_t i = 0; i < 20000; ++i) {
+    const double low = (key.uniform(i, 1) - 0.5) * std::exp2(static_cast<double>(key.below(40, i)) - 20);
+    const double width = key.uniform(i, 2) * std::exp2(static_cast<double>(key.fold(1).below(40, i)) - 20);
+    const reward_range range{.low = low, .high = low + width};
+    if (!(range.low < range.high)) continue;
+    std::vector<double> rewards(1 + key.below(16, i));
+    for (std::size_t j = 0; j < rewards.size(); ++j) {
+      const double u = key.fold(i).uniform(j), below = std::nextafter(range.high, range.low);
+      rewards[j] = i % 2 == 0 ? (u < 0.5 ? range.low : range.high) : (u < 0.9 ? range.high : below);
     }
     check_outcome(outcome_of(rewards, 0, range));
   }

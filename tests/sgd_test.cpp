@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -7,6 +8,7 @@
 
 #include <rlvr/backend/tabular/policy.hpp>
 #include <rlvr/core/norm.hpp>
+#include <rlvr/core/random.hpp>
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/clip_norm.hpp>
 #include <rlvr/optimize/optimizer.hpp>
@@ -95,6 +97,55 @@ TEST_CASE("sgd: opaque vectors get the same steps", "[optimize]") {
   }
   opaque.axpy(-1, opaque.from_host(x), y);
   CHECK(opaque.dot(y, y) == 0);
+}
+
+TEST_CASE("optimizers: a saved state goes on bit for bit", "[optimize]") {
+  const tabular::space space(3);
+  const auto gradient = [](std::uint64_t step) {
+    std::vector<double> g(3);
+    for (std::uint32_t i = 0; i < 3; ++i) g[i] = random_key(8).uniform(step, i) - 0.4;
+    return g;
+  };
+  const auto run = [&](auto& optimizer, std::vector<double>& theta, std::uint64_t from, std::uint64_t to) {
+    for (std::uint64_t step = from; step < to; ++step)
+      optimizer.step(space, theta, gradient(step), 1 / (1 + static_cast<double>(step)));
+  };
+  /// Checks that five steps and seven more are twelve; returns whether the seven need what the five left behind.
+  const auto needs_state = [&](auto fresh, auto resumed) {
+    std::vector<double> whole{1, -2, 3}, parts = whole;
+    auto one = fresh(), two = fresh();
+    run(one, whole, 0, 12);
+    run(two, parts, 0, 5);
+    const auto saved = two.state();  // these vectors can be copied
+    std::vector<double> elsewhere = parts, forgetful = parts;
+    run(two, elsewhere, 5, 9);
+    auto again = resumed(saved), anew = fresh();
+    run(again, parts, 5, 12);
+    run(anew, forgetful, 5, 12);
+    CHECK(parts == whole);
+    return forgetful != whole;
+  };
+  const adamw_options adam{.learning_rate = 0.1, .weight_decay = 0.1};
+  CHECK(needs_state([&] { return adamw(space, adam); },
+                    [&](const adamw_state<tabular::space>& s) { return adamw(space, adam, s); }));
+  for (const double momentum : {0.0, 0.5})
+    for (const momentum_form form : {momentum_form::heavy_ball, momentum_form::nesterov}) {
+      const sgd_options o{.learning_rate = 0.1, .momentum = momentum, .form = form, .weight_decay = 0.1};
+      CHECK(needs_state([&] { return sgd(space, o); },
+                        [&](const sgd_state<tabular::space>& s) { return sgd(space, o, s); }) == (momentum > 0));
+    }
+  CHECK_THROWS_WITH(sgd(space, {}, {space.zero()}), "sgd: a state with velocity for momentum 0");
+  CHECK_THROWS_WITH(sgd(space, {.momentum = 0.5}, sgd_state<tabular::space>{}),
+                    "sgd: a state without velocity for momentum 0.5");
+  CHECK_THROWS_WITH(adamw(space, {.beta1 = 1}, {space.zero(), space.zero(), 1}), "adamw: beta1 1 is not in [0, 1)");
+
+  // Vectors that can only be moved.
+  const archetype::space opaque(3);
+  sgd heavy(opaque, {.momentum = 0.5}, {opaque.from_host({1, 2, 3})});
+  archetype::vector y = opaque.zero();
+  heavy.step(opaque, y, opaque.zero());
+  CHECK(norm(opaque, y) == Approx(0.01 * 0.5 * std::sqrt(14.0)));
+  CHECK(norm(opaque, *heavy.state().velocity) == Approx(0.5 * std::sqrt(14.0)));
 }
 
 TEST_CASE("sgd: names the option that is out of range", "[optimize]") {

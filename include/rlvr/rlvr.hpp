@@ -36,12 +36,14 @@
 #include <rlvr/core/exponential.hpp>
 #include <rlvr/core/groups.hpp>
 #include <rlvr/core/logarithm.hpp>
+#include <rlvr/core/mixed_precision.hpp>
 #include <rlvr/core/moments.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/offsets.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/ragged.hpp>
 #include <rlvr/core/random.hpp>
+#include <rlvr/core/rewards.hpp>
 #include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
 #include <rlvr/core/saved_state.hpp>

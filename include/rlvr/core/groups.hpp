@@ -32,6 +32,15 @@ inline void check_cover(const groups& g, std::size_t verdicts, const char* who) 
 }
 }  // namespace detail
 
+/// Groups of `size` rollouts each. Throws std::invalid_argument when size is 0 or `rollouts` is no multiple of it.
+/// O(groups).
+inline groups groups_of_size(std::size_t size, std::size_t rollouts) {
+  require(size > 0 && rollouts % size == 0, "groups_of_size: ", rollouts, " rollouts in groups of ", size);
+  groups out;
+  for (std::size_t end = size; end <= rollouts; end += size) out.offsets.push_back(end);
+  return out;
+}
+
 /// Runs of equal prompt index. Throws std::invalid_argument when an index comes back after another: such rollouts would
 /// silently be groups of their own. O(B + P log P) for P groups.
 inline groups groups_of(std::span<const std::uint32_t> prompts) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <span>
 #include <stdexcept>
 #include <string_view>
@@ -24,6 +25,28 @@ class state_error : public std::runtime_error {
 
 namespace detail {
 
+/// A name put together at compile time; longer than 256 characters it does not compile.
+struct joined_name {
+  char text[256] = {};
+  std::size_t size = 0;
+
+  constexpr joined_name(std::initializer_list<std::string_view> parts) {
+    for (const std::string_view part : parts)
+      for (const char c : part) text[size++] = c;
+  }
+  constexpr operator std::string_view() const { return {text, size}; }
+};
+
+/// What a part without a state of its own, such as a gain, is called in the state_name of the whole. Parts that have no
+/// state_name are all called alike.
+template <class P>
+constexpr std::string_view name_of() {
+  if constexpr (requires { P::state_name; })
+    return P::state_name;
+  else
+    return "unnamed";
+}
+
 /// A visitor that takes whatever it is shown.
 struct any_field {
   template <class Field>
@@ -34,7 +57,8 @@ struct any_field {
 
 /// A value whose state is a fixed list of fields.
 ///
-///  - `S::state_name`, `S::state_version`: what the bytes are the state of; a version is for one list of fields.
+///  - `S::state_name`, `S::state_version`: what the bytes are the state of; a version is for one list of fields. What
+///    learns something else from the same has another name.
 ///  - `S::visit_state(s, visit)`: calls visit(field, name) for every field, always in the same order; s is an S or a
 ///    const S. A field is a trivially copyable value, or a std::vector of them. A vector's size is part of what the
 ///    object is (the pool, the window) and never changes by restoring, unless visited as growing(vector).
@@ -184,8 +208,8 @@ std::vector<std::byte> save_state(const S& s) {
 }
 
 /// s <- the state that save_state wrote; s goes on exactly where the saved one stood. Options of s are not part of its
-/// state. Throws state_error when the bytes are damaged, of another type or version, or of another size, and says
-/// which; s is then unchanged. O(bytes), with a second copy of s while it runs.
+/// state. Throws state_error when the bytes are damaged, or the state of something with another state_name,
+/// version or size, and says which; s is then unchanged. O(bytes), with a second copy of s while it runs.
 template <has_state S>
 void restore_state(S& s, std::span<const std::byte> bytes) {
   const std::string_view name = S::state_name;

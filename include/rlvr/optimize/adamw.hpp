@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <utility>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/vector_space.hpp>
@@ -15,6 +16,15 @@ struct adamw_options {
   double beta2 = 0.999;         ///< decay of the mean of squared gradients; in [0, 1)
   double epsilon = 1e-8;        ///< added to the root; > 0
   double weight_decay = 0.01;   ///< decoupled: theta shrinks by learning_rate * weight_decay per step
+};
+
+/// What an adamw knows besides its options: a run that goes on needs it. The vectors are saved and read as parameters
+/// are, by the means of their space.
+template <vector_space S>
+struct adamw_state {
+  vector_t<S> mean;       ///< m
+  vector_t<S> square;     ///< v
+  std::size_t steps = 0;  ///< t, steps taken
 };
 
 namespace detail {
@@ -55,7 +65,8 @@ struct adamw_update {
 ///   m <- beta1 m + (1 - beta1) g,   v <- beta2 v + (1 - beta2) g^2
 ///   theta <- (1 - lr wd) theta + lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
 ///
-/// State: two vectors and t. Models optimizer. The first step is lr sign(g) wherever |g| is far above epsilon.
+/// State: two vectors and t, an adamw_state. Models optimizer. The first step is lr sign(g) wherever |g| is far above
+/// epsilon.
 /// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019), algorithm 2; order of
 /// operations as torch.optim.AdamW (PyTorch 2) with maximize=True.
 template <elementwise S>
@@ -63,7 +74,11 @@ class adamw {
  public:
   /// Throws std::invalid_argument when an option is out of its range.
   explicit adamw(const S& space, adamw_options options = {})
-      : options_(options), mean_(space.zero()), square_(space.zero()) {
+      : adamw(space, options, {space.zero(), space.zero(), 0}) {}
+
+  /// Goes on where another one with these options stood; the vectors of its state are of this space. Throws as the
+  /// other constructor.
+  adamw(const S&, adamw_options options, adamw_state<S> state) : options_(options), state_(std::move(state)) {
     require(std::isfinite(options.learning_rate) && options.learning_rate >= 0, "adamw: learning_rate ",
             options.learning_rate, " is not a number >= 0");
     require(options.beta1 >= 0 && options.beta1 < 1, "adamw: beta1 ", options.beta1, " is not in [0, 1)");
@@ -79,22 +94,20 @@ class adamw {
   /// std::invalid_argument when factor is negative or not finite. O(dimension).
   void step(const S& space, vector_t<S>& theta, const vector_t<S>& gradient, double factor = 1.0) {
     require(factor >= 0 && is_finite(factor), "adamw: factor is ", factor);
-    ++steps_;
-    const double t = static_cast<double>(steps_), rate = options_.learning_rate * factor;
-    space.map(detail::decay_towards{options_.beta1}, mean_, gradient);
-    space.map(detail::decay_towards_square{options_.beta2}, square_, gradient);
+    auto& [mean, square, steps] = state_;
+    const double t = static_cast<double>(++steps), rate = options_.learning_rate * factor;
+    space.map(detail::decay_towards{options_.beta1}, mean, gradient);
+    space.map(detail::decay_towards_square{options_.beta2}, square, gradient);
     space.map(detail::adamw_update{1 - rate * options_.weight_decay, rate / (1 - std::pow(options_.beta1, t)),
                                    std::sqrt(1 - std::pow(options_.beta2, t)), options_.epsilon},
-              theta, mean_, square_);
+              theta, mean, square);
   }
 
-  /// Steps taken.
-  std::size_t steps() const { return steps_; }
+  const adamw_state<S>& state() const { return state_; }
 
  private:
   adamw_options options_;
-  vector_t<S> mean_, square_;
-  std::size_t steps_ = 0;
+  adamw_state<S> state_;
 };
 
 }  // namespace rlvr

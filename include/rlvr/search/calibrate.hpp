@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/mixed_precision.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/rollouts.hpp>
@@ -50,16 +51,16 @@ concept parameterised_scorer = parameterised<P> && scorer<P>;
 ///
 ///   curvature = 1/2 mean_i sum_t (d log pi(y_t | y_<t) / d alpha)^2 at alpha = 0,
 ///
-/// the derivative by a central difference: two scoring passes at theta -+ epsilon d. To second order KL is
-/// half the expected square of the whole sequence's derivative; the cross terms of the tokens are left out
-/// because they vanish: for s < t the expectation of the derivative at t, given y_<t, is 0 under pi. So the
+/// the derivative by a central difference: two scoring passes at theta -+ epsilon d (score_precisely). To second
+/// order KL is half the expected square of the whole sequence's derivative; the cross terms of the tokens are left
+/// out because they vanish: for s < t the expectation of the derivative at t, given y_<t, is 0 under pi. So the
 /// rollouts must be on-policy, and `temperature` the one they were sampled at. epsilon is adapted until the
 /// predicted KL at epsilon lies in [min_kl, max_kl]. A few hundred rollouts suffice.
 ///
 /// Returns nothing when the direction is zero or not finite, or when no epsilon was found: the direction does
-/// not move these log-probabilities, or the policy is not finite. The parameters are restored bit for bit,
-/// also when the scorer throws. Throws std::invalid_argument when there are no rollouts or an option is out
-/// of its range.
+/// not move these log-probabilities, or the policy is not finite (where only the most likely tokens are kept, one
+/// of the rollouts' tokens may not be among them at an epsilon). The parameters are restored bit for bit, also when
+/// the scorer throws. Throws std::invalid_argument when there are no rollouts or an option is out of its range.
 template <parameterised_scorer P>
 std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& prompts, const rollouts& r,
                                            double temperature, const parameters_t<P>& direction,
@@ -75,9 +76,9 @@ std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& promp
   scoped_parameters moved(policy);
   for (std::size_t round = 0; round < options.max_rounds && epsilon > 0 && std::isfinite(epsilon); ++round) {
     moved.move_along(epsilon, direction);
-    const std::vector<double> ahead = policy.score(prompts, r, temperature).log_probs;
+    const std::vector<double> ahead = score_precisely(policy, prompts, r, temperature).log_probs;
     moved.move_along(-epsilon, direction);
-    const std::vector<double> behind = policy.score(prompts, r, temperature).log_probs;
+    const std::vector<double> behind = score_precisely(policy, prompts, r, temperature).log_probs;
     require(ahead.size() == r.tokens.size() && behind.size() == r.tokens.size(),
             "calibrate_kl: the scorer returned ", ahead.size(), " and ", behind.size(), " log_probs for ",
             r.tokens.size(), " tokens");

@@ -7,7 +7,7 @@
 namespace rlvr {
 
 /// What is known of one alpha. Only `value` is maximised; the rest is watched, or guarded when the caller
-/// says so. An objective that does not know one of the others leaves it 0.
+/// says so. An objective that does not know one of the others leaves it as it is.
 struct line_point {
   double alpha = 0;  ///< step along the direction; filled in by the search
   double value =
@@ -15,6 +15,9 @@ struct line_point {
   double kl = 0;       ///< KL(pi_alpha || pi_0), nats per sequence
   double entropy = 0;  ///< of the next token, nats, mean over tokens
   double length = 0;   ///< tokens per rollout
+  /// Cosine between the step and what the policy's rounding made of it (step_cosine): below 1 where small steps
+  /// are swallowed.
+  double survival = 1;
 };
 
 /// A function of alpha >= 0 that returns a line_point, or only its value as a number.

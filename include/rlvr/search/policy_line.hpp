@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <rlvr/core/error.hpp>
+#include <rlvr/core/mixed_precision.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/rollout_verifier.hpp>
 #include <rlvr/core/rollouts.hpp>
@@ -93,12 +94,15 @@ policy_evaluation evaluate_policy(P& policy, const ragged<token>& prompts,
 ///
 /// Every alpha samples with the same key (common random numbers), so differences between alphas are much less
 /// noisy than the values. kl is KL(pi_alpha || pi_0) per sequence (sequence_kl) from the rollouts of pi_alpha
-/// scored under pi_0, mean over rollouts; exactly 0 at alpha = 0. An alpha whose log-probabilities are not
-/// finite gets value and kl NaN.
+/// scored under pi_0, mean over rollouts; exactly 0 at alpha = 0. Where the policy rounds (mixed_precision), it is
+/// that of the parameters as they are, from two precise scoring passes: sampler and scorer round differently, and
+/// their noise would be taken for KL; survival says how much of the step the policy that was sampled has made.
+/// An alpha whose log-probabilities are not finite gets value and kl NaN.
 ///
 /// The policy stands at theta when a call begins, and is put back there, bit for bit, before the call returns
 /// or throws; do not change theta between calls. Policy, prompts, requests and direction are referred to, not
-/// copied. An alpha is evaluated once and remembered. One sampling and one scoring pass each.
+/// copied. An alpha is evaluated once and remembered. One sampling and one scoring pass each, two where the policy
+/// rounds.
 template <line_policy P, rollout_verifier V>
 class policy_line {
  public:
@@ -135,19 +139,22 @@ class policy_line {
  private:
   policy_evaluation evaluate_moved(double alpha) {
     scoped_parameters moved(policy_);
+    const double survived = step_cosine(policy_, alpha, direction_);
     moved.move_along(alpha, direction_);
     const rollouts r = policy_.sample(prompts_, requests_, sampling_, key_);
     validate(r, prompts_.size(), requests_);
     require(!r.empty(), "policy_line: no rollouts were requested");
     policy_evaluation out = detail::summarise(r, prompts_.size(), verify_);
     out.point.alpha = alpha;
+    out.point.survival = survived;
     if (std::isnan(out.point.value)) {
       out.point.kl = out.point.value;
       return out;
     }
+    const std::vector<double> there = sampled_log_probs(policy_, prompts_, r, sampling_.temperature);
     moved.restore();
     out.point.kl =
-        sequence_kl(r.offsets, r.log_probs, policy_.score(prompts_, r, sampling_.temperature).log_probs);
+        sequence_kl(r.offsets, there, score_precisely(policy_, prompts_, r, sampling_.temperature).log_probs);
     return out;
   }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 
 #include <rlvr/core/error.hpp>
@@ -20,7 +21,8 @@ namespace rlvr {
 /// it go (S weighs the tokens that move). A least-squares coefficient instead of w is fooled by the missing
 /// tail: 256 tabular rollouts, all prompts or one in eight moved, to KL .72 and .12, gave a bias of -8% and
 /// -54%, this one -2% and -5%, at less than the plain mean's deviation. The bias comes from w and is of order
-/// 1/B. The result may be slightly negative.
+/// 1/B. The result may be slightly negative. A token that pi as scored cannot say (log_probs -infinity: the
+/// sampler rounds otherwise, and so truncates to others) counts nothing; one that pi_0 cannot say makes it infinite.
 ///
 /// offsets: [B+1] token offsets of the rollouts; log_probs and reference: [T] log pi and log pi_0 in nats.
 /// Nats. Throws std::invalid_argument when the sizes disagree or there are no rollouts. O(T). Source:
@@ -33,6 +35,7 @@ inline double sequence_kl(std::span<const std::size_t> offsets, std::span<const 
           offsets.back(), " tokens");
   double plain = 0, control = 0, squares = 0, fourth_powers = 0;
   for (std::size_t t = 0; t < log_probs.size(); ++t) {
+    if (log_probs[t] == -std::numeric_limits<double>::infinity()) continue;
     const double d = reference[t] - log_probs[t];
     plain -= d;
     control += std::expm1(d);

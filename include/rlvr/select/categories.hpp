@@ -21,11 +21,13 @@ namespace rlvr {
 
 /// What one visit is worth to its category: the mean |A| of group-normalised advantages, spread / deviation.
 struct gain_normalized_advantage {
+  static constexpr std::string_view state_name = "gain_normalized_advantage";
   double operator()(const outcome& o) const { return o.variance > 0 ? o.spread / std::sqrt(o.variance) : 0; }
 };
 
 /// The mean |A| of centred advantages.
 struct gain_centred_advantage {
+  static constexpr std::string_view state_name = "gain_centred_advantage";
   double operator()(const outcome& o) const { return o.spread; }
 };
 
@@ -43,7 +45,7 @@ struct sec_options {
 template <class Gain = gain_normalized_advantage>
 class sec_values {
  public:
-  static constexpr std::string_view state_name = "sec";
+  static constexpr detail::joined_name state_name{"sec_values of ", detail::name_of<Gain>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for a learning rate outside (0, 1].
@@ -98,7 +100,7 @@ class sec_values {
 template <class Gain = gain_normalized_advantage>
 class dump_values {
  public:
-  static constexpr std::string_view state_name = "dump";
+  static constexpr detail::joined_name state_name{"dump_values of ", detail::name_of<Gain>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for window 0.
@@ -156,7 +158,7 @@ struct category_proportional {
 template <class Values, class Rule = category_softmax>
 class category_selector {
  public:
-  static constexpr auto state_name = Values::state_name;
+  static constexpr std::string_view state_name = Values::state_name;
   static constexpr auto state_version = Values::state_version;
 
   /// categories[i] is the category of prompt i. Throws std::invalid_argument for an empty pool and a category that

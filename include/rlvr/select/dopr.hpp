@@ -2,6 +2,7 @@
 /// DoPR's acquisition score: reward volatility plus an uncertainty bonus.
 
 #include <cstddef>
+#include <string_view>
 #include <utility>
 
 #include <rlvr/core/square_root.hpp>
@@ -44,6 +45,7 @@ struct uncertainty_bonus {
 /// terms is ours. Weight 0 leaves the bonus alone, bonus scale 0 the volatility.
 /// Source: DoPR (arXiv 2602.00815); its formulas for sigma and U are not public.
 struct dopr_score {
+  static constexpr std::string_view state_name = "dopr_score";
   double weight = 1;
   uncertainty_bonus bonus = {};
 
@@ -69,6 +71,10 @@ template <tracker Rewards>
 dopr_selector<Rewards> make_dopr_selector(Rewards rewards, dopr_score score = {}, double visit_fade = 1) {
   const std::size_t pool = rewards.size();
   return dopr_selector<Rewards>({std::move(rewards), visit_counter(pool, visit_fade)}, score);
+}
+/// Of a fresh moving_reward_tracker.
+inline dopr_selector<> make_dopr_selector(std::size_t pool, dopr_score score = {}, double visit_fade = 1) {
+  return make_dopr_selector(moving_reward_tracker(pool), score, visit_fade);
 }
 
 }  // namespace rlvr

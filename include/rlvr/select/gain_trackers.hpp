@@ -17,6 +17,7 @@ namespace rlvr {
 /// The gain of a visit is that of its pass rate. For bandit rules it should be within [0, 1].
 template <class Rate>
 struct gain_of_rate {
+  static constexpr std::string_view state_name = detail::name_of<Rate>();
   Rate of = {};
   double operator()(const outcome& o) const { return of(o.mean); }
 };
@@ -24,6 +25,7 @@ struct gain_of_rate {
 /// weight of the variance of the rewards plus weight of the diversity of the trajectories.
 /// Source: MMR1's variance-promotion score (arXiv 2509.21268, section 3).
 struct gain_promotion {
+  static constexpr std::string_view state_name = "gain_promotion";
   double variance_weight = 0.8;
   double diversity_weight = 0.2;
   double operator()(const outcome& o) const { return variance_weight * o.variance + diversity_weight * o.diversity; }
@@ -31,6 +33,7 @@ struct gain_promotion {
 
 /// The entropy of the tokens or answers of the visit.
 struct gain_entropy {
+  static constexpr std::string_view state_name = "gain_entropy";
   double operator()(const outcome& o) const { return o.entropy; }
 };
 
@@ -51,7 +54,7 @@ struct gain_belief {
 template <class Gain>
 class gain_tracker {
  public:
-  static constexpr std::string_view state_name = "gain_tracker";
+  static constexpr detail::joined_name state_name{"gain_tracker of ", detail::name_of<Gain>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for a fade outside (0, 1].
@@ -91,7 +94,7 @@ class gain_tracker {
 template <class Gain>
 class gain_window_tracker {
  public:
-  static constexpr std::string_view state_name = "gain_window_tracker";
+  static constexpr detail::joined_name state_name{"gain_window_tracker of ", detail::name_of<Gain>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for window 0.
@@ -157,7 +160,7 @@ class gain_window_tracker {
 template <class Gain>
 class moving_gain_tracker {
  public:
-  static constexpr std::string_view state_name = "moving_gain_tracker";
+  static constexpr detail::joined_name state_name{"moving_gain_tracker of ", detail::name_of<Gain>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for a weight outside (0, 1] and an initial gain that is NaN.
@@ -195,6 +198,7 @@ class moving_gain_tracker {
 
 /// The utility of a tracker that keeps one number per prompt: that number.
 struct tracked_value {
+  static constexpr std::string_view state_name = "tracked_value";
   double operator()(double value, const pool_clock&) const { return value; }
 };
 

@@ -117,6 +117,7 @@ class greso_tracker {
 /// 1 for a prompt that is kept in this selection, 0 for one that is skipped: with draw_top random kept ones, and
 /// skipped ones only when those run out.
 struct kept_at_random {
+  static constexpr std::string_view state_name = "kept_at_random";
   double operator()(const greso_belief& b, const pool_clock&, const prompt_draws& draws) const {
     return b.kept >= 1 || draws.uniform(0) < b.kept ? 1 : 0;
   }

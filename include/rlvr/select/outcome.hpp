@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/moments.hpp>
@@ -41,14 +42,16 @@ inline outcome outcome_of(std::span<const double> rewards, std::uint64_t step = 
   for (std::size_t i = 0; i < rewards.size(); ++i)
     require(rewards[i] >= range.low && rewards[i] <= range.high, "outcome_of: reward ", i, " is ", rewards[i],
             ", outside [", range.low, ", ", range.high, "]");
-  const double width = range.high - range.low;
-  const moments m = moments_of(rewards);
   outcome out{.rollouts = static_cast<std::uint32_t>(rewards.size()), .step = step};
   if (rewards.empty()) return out;
-  out.mean = (m.mean - range.low) / width;
-  out.variance = m.variance(0) / (width * width);
-  for (const double r : rewards) out.spread += std::abs(r - m.mean);
-  out.spread /= width * static_cast<double>(rewards.size());
+  // Mapped before they are summed up: what a mean rounds off is then small beside 1, however narrow the range.
+  std::vector<double> unit(rewards.begin(), rewards.end());
+  for (double& r : unit) r = (r - range.low) / (range.high - range.low);
+  const moments m = moments_of(unit);
+  out.mean = m.mean;
+  out.variance = m.variance(0);
+  for (const double u : unit) out.spread += std::abs(u - m.mean);
+  out.spread /= static_cast<double>(unit.size());
   return out;
 }
 

@@ -62,6 +62,7 @@ class predicted_rates {
 
 /// -|p - target|.
 struct near_target {
+  static constexpr std::string_view state_name = "near_target";
   double target = 0.5;
   double operator()(double p, const pool_clock&) const { return -std::abs(p - target); }
 };

@@ -32,7 +32,7 @@ struct prioritized_options {
 template <class Gain = gain_of_rate<rate_advantage>>
 class prioritized_selector {
  public:
-  static constexpr std::string_view state_name = "prioritized_selector";
+  static constexpr detail::joined_name state_name{"prioritized_selector of ", detail::name_of<Gain>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for an empty pool, an exponent outside [0, 1], a floor that is not positive or an

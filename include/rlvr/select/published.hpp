@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -54,6 +55,7 @@ inline thompson_selector<rate_band> make_mopps_threshold(std::size_t pool, doubl
 
 /// (sqrt(v (1 - v)) + floor) / N^gamma: N the weight of the posterior, v its mean.
 struct spo_weight {
+  static constexpr std::string_view state_name = "spo_weight";
   double floor = 0.05;
   double gamma = 0;
   double operator()(const beta_belief& b, const pool_clock&) const {
@@ -96,6 +98,7 @@ inline mmr1_selector make_mmr1(std::size_t pool, double share = 0.5, gain_promot
 /// The standard deviation of a prompt's pass rates over its last visits: 1-shot RLVR's historical variance score. Prompts
 /// never visited score 0. Source: arXiv 2504.20571, over all epochs of a run on the whole pool.
 struct reward_deviation {
+  static constexpr std::string_view state_name = "reward_deviation";
   double operator()(const reward_belief& b, const pool_clock&) const { return vector_sqrt(b.variance); }
 };
 using historical_variance_selector = pool_selector<window_reward_tracker, reward_deviation>;
@@ -135,6 +138,7 @@ inline failure_selector make_failure(std::size_t pool, double floor = 0.05) {
 /// Kimi k1.5's curriculum: all prompts alike until step `warm_up`, and from then on those of at least `hard_from` first.
 /// Source: Kimi k1.5 (arXiv 2501.12599), section 2.3.4 and figure 9.
 struct curriculum {
+  static constexpr std::string_view state_name = "curriculum";
   std::uint64_t warm_up = 0;
   double hard_from = 0.5;
   double operator()(double easiness, const pool_clock& now) const {
@@ -158,6 +162,7 @@ inline curriculum_selector make_curriculum(std::span<const double> difficulties,
 /// Of pass rates as believed, pairs of hard-but-solvable and easy-but-brittle prompts. A prompt never visited has rate 0
 /// and comes last: screen the pool first.
 struct believed_rate {
+  static constexpr std::string_view state_name = "believed_rate";
   double operator()(const reward_belief& b, const pool_clock&) const { return b.mean; }
 };
 using pair_selector = pool_selector<moving_reward_tracker, believed_rate, draw_pairs, keep_mixed>;

@@ -21,7 +21,8 @@
 
 namespace rlvr {
 
-/// Which prompts to roll out next, from a pool of size() prompts with ids 0, 1, ...
+/// Which prompts to roll out next, from a pool of size() prompts with ids 0, 1, ... The size is fixed: for a pool that
+/// grows, make the selector with room for all that may come, and select from the known ids as candidates.
 ///
 ///  - `s.select(out, key)`: fills out with distinct ids of the pool; `s.select(out, key, candidates)`: of the distinct
 ///    ids given. A pure function of (state, key): the same key gives the same ids until something is observed. Throws
@@ -91,7 +92,7 @@ class prompt_draws {
 };
 
 /// What makes a prompt worth a rollout: u(belief, clock, draws) is its score, larger is better; pure. Utilities that
-/// draw nothing take (belief, clock).
+/// draw nothing take (belief, clock). U::state_name, if there, is part of its selector's.
 template <class U, class T>
 concept utility_of = tracker<T> && (requires(const U& u, belief_t<T> b, const pool_clock& now) {
                        { u(b, now) } -> std::same_as<double>;
@@ -100,12 +101,13 @@ concept utility_of = tracker<T> && (requires(const U& u, belief_t<T> b, const po
                      });
 
 /// A selector made of parts: the tracker believes, the utility scores, the draw chooses, the filter keeps. Models
-/// selector. Selecting is one pass over the candidates; observing is O(1). The state is the tracker's.
+/// selector. Selecting is one pass over the candidates; observing is O(1). The state is the tracker's, in
+/// the name of utility and tracker: that of another rule is refused, while draw and filter may be others, as options.
 template <tracker Tracker, class Utility, draw Draw = draw_top, class Filter = keep_all>
   requires utility_of<Utility, Tracker>
 class pool_selector {
  public:
-  static constexpr auto state_name = Tracker::state_name;
+  static constexpr detail::joined_name state_name{detail::name_of<Utility>(), " over ", Tracker::state_name};
   static constexpr auto state_version = Tracker::state_version;
 
   explicit pool_selector(Tracker tracker, Utility utility = {}, Draw draw = {}, Filter filter = {})

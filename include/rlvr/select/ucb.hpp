@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <string_view>
 
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/square_root.hpp>
@@ -51,6 +52,7 @@ inline double kl_upper(double p, double d) {
 
 /// mean + sqrt(scale ln t / N). Source: Auer, Cesa-Bianchi, Fischer 2002, scale 2; UCB(alpha) has alpha / 2.
 struct ucb1 {
+  static constexpr std::string_view state_name = "ucb1";
   double scale = 2;
   double operator()(const gain_belief& b, const pool_clock& now) const {
     return detail::if_visited(b.visits, b.mean + vector_sqrt(detail::per_visit(scale * now.log_visits, b.visits)));
@@ -59,6 +61,7 @@ struct ucb1 {
 
 /// mean + sqrt(ln t / N min(1/4, variance + sqrt(2 ln t / N))). Source: Auer et al. 2002, section 4.
 struct ucb1_tuned {
+  static constexpr std::string_view state_name = "ucb1_tuned";
   double operator()(const gain_belief& b, const pool_clock& now) const {
     const double share = detail::per_visit(now.log_visits, b.visits), v = b.variance + vector_sqrt(2 * share);
     return detail::if_visited(b.visits, b.mean + vector_sqrt(share * (v < 0.25 ? v : 0.25)));
@@ -67,6 +70,7 @@ struct ucb1_tuned {
 
 /// mean + sqrt(2 zeta ln t variance / N) + 3 c zeta ln t / N. Source: Audibert, Munos, Szepesvari 2009.
 struct ucb_v {
+  static constexpr std::string_view state_name = "ucb_v";
   double zeta = 1.2;
   double c = 1;
   double operator()(const gain_belief& b, const pool_clock& now) const {
@@ -78,6 +82,7 @@ struct ucb_v {
 /// The largest q with N kl(mean, q) <= ln t + c ln ln t, kl that of Bernoulli variables.
 /// Source: Garivier and Cappe 2011; c = 3 in the proof, 0 in practice.
 struct kl_ucb {
+  static constexpr std::string_view state_name = "kl_ucb";
   double c = 0;
   double operator()(const gain_belief& b, const pool_clock& now) const {
     if (b.visits <= 0) return detail::unvisited;
@@ -89,6 +94,7 @@ struct kl_ucb {
 /// mean + 2 bound sqrt(xi ln t / N), gains within [0, bound], over a fading gain_tracker: t is the sum of all N.
 /// Source: D-UCB, Garivier and Moulines 2008 (arXiv 0805.3415); xi > 1/2 in the proof, 1/2 in its experiments.
 struct discounted_ucb {
+  static constexpr std::string_view state_name = "discounted_ucb";
   double bound = 1;
   double xi = 0.5;
   double operator()(const gain_belief& b, const pool_clock& now) const {
@@ -100,6 +106,7 @@ struct discounted_ucb {
 /// mean + bound sqrt(xi ln t / N), gains within [0, bound], over a gain_window_tracker: t is the window's filled part.
 /// Source: SW-UCB, the same paper; xi likewise.
 struct sliding_window_ucb {
+  static constexpr std::string_view state_name = "sliding_window_ucb";
   double bound = 1;
   double xi = 0.5;
   double operator()(const gain_belief& b, const pool_clock& now) const {
@@ -113,6 +120,7 @@ struct sliding_window_ucb {
 /// interval holds the rates q with N kl(mean, q) <= ln t, where N counts visits.
 template <class Rate>
 struct optimistic {
+  static constexpr detail::joined_name state_name{"optimistic ", detail::name_of<Rate>()};
   Rate of = {};
   double operator()(const gain_belief& b, const pool_clock& now) const {
     if (b.visits <= 0) return detail::unvisited;

@@ -61,7 +61,7 @@ struct joint_belief {
 template <tracker First, tracker Second>
 class joint_tracker {
  public:
-  static constexpr std::string_view state_name = "joint_tracker";
+  static constexpr detail::joined_name state_name{First::state_name, " and ", Second::state_name};
   static constexpr std::uint32_t state_version = First::state_version * 100 + Second::state_version;
 
   /// Throws std::invalid_argument when the pools differ in size.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <rlvr/advantage/advantage_estimator.hpp>
+#include <rlvr/core/mixed_precision.hpp>
 #include <rlvr/core/norm.hpp>
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/validate.hpp>
@@ -37,13 +38,14 @@ struct bounded_step {
 
 /// The policy <- before + s (theta - before), with s the first of 1, and shares guessed from KL as a quadratic in s,
 /// whose KL(pi_before || pi_s) on the rollouts of pi_before is at most `most`; s = 0 when six guesses were too long.
-/// theta is where the policy then stands.
+/// Where the policy rounds, KL is that of the parameters as they are. theta is where the policy then stands.
 template <policy P>
 bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& batch, double temperature,
                        const parameters_t<P>& before, parameters_t<P>& theta, double most) {
   const auto& space = policy.space();
+  const std::vector<double> old = sampled_log_probs(policy, prompts, batch, temperature);
   const auto kl_now = [&] {
-    return sequence_kl(batch.offsets, batch.log_probs, policy.score(prompts, batch, temperature).log_probs);
+    return sequence_kl(batch.offsets, old, score_precisely(policy, prompts, batch, temperature).log_probs);
   };
   policy.assign(theta);
   bounded_step taken{1, kl_now()};
@@ -84,11 +86,11 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 /// looked at as in grpo, always with the same draws, and counted apart. `record` is called with each dopr_step.
 ///
 /// The selector is taken by reference and has learned when the run returns; selector and optimizer can go on in another
-/// run, with first_step where this one ended: two runs of n and m steps are one of n + m. All draws are functions of
-/// o.seed and the step's number. `entropy` measures how undecided a group is, for the selectors that ask. For one that
-/// learns_from_divergence a step also scores the last response to each of its prompts (last_responses, from visits with
-/// scored rollouts; a run knows only its own, so there two runs are not one), and one that learns_from_diversity is
-/// told the group's distinct_ngrams. Others see 0 for these two.
+/// run, also from disk (save_state, state()), with first_step where this one ended: two runs of n and m steps are one
+/// of n + m. All draws are functions of o.seed and the step's number. `entropy` measures how undecided a group is, for
+/// the selectors that ask. For one that learns_from_divergence a step also scores the last response to each of its
+/// prompts (last_responses, from visits with scored rollouts; a run knows only its own, so there two runs are not one),
+/// and one that learns_from_diversity is told the group's distinct_ngrams. Others see 0 for these two.
 ///
 /// When a gradient or the next parameters are not finite, the run stops at its last parameters, which were finite. When
 /// anything throws, the policy's parameters and the selector are as before the run, bit for bit; the optimizer's state
@@ -112,6 +114,8 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   require(o.group_size > 0, "dopr: group_size is 0");
   require(o.max_gradient_norm > 0, "dopr: max_gradient_norm is ", o.max_gradient_norm);
   require(o.max_step_kl > 0, "dopr: max_step_kl is ", o.max_step_kl);
+  require(o.rewards.low < o.rewards.high && is_finite(o.rewards.high - o.rewards.low), "dopr: rewards from ",
+          o.rewards.low, " to ", o.rewards.high);
   require(o.evaluate_every == 0 || !held_out.prompts.empty(), "dopr: there are no held-out prompts");
   require(o.evaluate_every == 0 || o.evaluation_group > 0, "dopr: evaluation_group is 0");
 
@@ -151,7 +155,7 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   if (!std::isinf(o.max_step_kl)) before = space.zero();
   std::vector<double> first, rewards;
   last_responses responses;
-  bool signal = false;
+  bool signal = false, moved = false;
 
   for (; result.steps < o.steps; ++result.steps) {
     dopr_step now{.step = o.first_step + result.steps, .rollouts = result.rollouts};
@@ -178,8 +182,13 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
     for (std::size_t g = 0; g < by_prompt.size(); ++g) {
       const std::size_t begin = by_prompt.begin(g), end = by_prompt.end(g);
       rewards.clear();
-      for (std::size_t i = begin; i < end; ++i)
-        if (batch.verdicts[i].scored) rewards.push_back(batch.verdicts[i].reward);
+      for (std::size_t i = begin; i < end; ++i) {
+        if (!batch.verdicts[i].scored) continue;
+        const double reward = batch.verdicts[i].reward;
+        require(reward >= o.rewards.low && reward <= o.rewards.high, "dopr: a rollout of prompt ", batch.prompts[i],
+                " has reward ", reward, ", but dopr_options::rewards is from ", o.rewards.low, " to ", o.rewards.high);
+        rewards.push_back(reward);
+      }
       outcome seen = outcome_of(rewards, now.step, o.rewards);
       seen.entropy = entropy(batch, begin, end);
       if constexpr (learns_from_divergence<S>) {
@@ -226,13 +235,15 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
         policy.assign(theta);
         now.share = 1;
       }
+      moved = moved || (now.gradient_norm > 0 && now.share > 0);
     }
     record(std::as_const(now));
     result.history.push_back(std::move(now));
     if (!finite) break;
   }
 
-  if (result.status == dopr_status::finished && !signal) result.status = dopr_status::no_signal;
+  if (result.status == dopr_status::finished && !moved)
+    result.status = signal ? dopr_status::no_step_within_kl : dopr_status::no_signal;
   if (o.evaluate_every > 0) {
     const std::vector<double> last = evaluate();
     result.held_out = comparison{mean_interval(first), mean_interval(last), difference_interval(first, last)};

@@ -28,7 +28,7 @@ struct dopr_options {
   std::size_t explore_steps = 0;  ///< the first steps take the epoch's prompts as they come, whatever the selector says
   double max_gradient_norm = 1.0;  ///< longer gradients are shortened to it; infinity: never
   double max_step_kl = 0.03;       ///< nats per sequence, on the step's own prompts: longer steps are shortened to it;
-                                   ///< infinity: never, at a scoring pass per step less. Steps of dozens of prompts
+                                   ///< infinity: never, at one scoring pass per step less. Steps of dozens of prompts
                                    ///< need no bound and are held back by it
   reward_range rewards{};              ///< what the verifier can give
   std::size_t evaluate_every = 64;     ///< steps; 0: held-out prompts are never looked at
@@ -41,6 +41,7 @@ struct dopr_options {
 enum class dopr_status {
   finished,             ///< all steps were taken
   no_signal,            ///< all were taken, but no group was kept or none had rewards that differ
+  no_step_within_kl,    ///< all were taken, but of every update the bound on KL left nothing: max_step_kl is too small
   nonfinite_gradient,   ///< stopped before an update whose gradient is not finite
   nonfinite_parameters  ///< stopped before an update that would have made the parameters not finite
 };
@@ -49,6 +50,7 @@ constexpr std::string_view to_string(dopr_status status) {
   switch (status) {
     case dopr_status::finished: return "finished";
     case dopr_status::no_signal: return "no_signal";
+    case dopr_status::no_step_within_kl: return "no_step_within_kl";
     case dopr_status::nonfinite_gradient: return "nonfinite_gradient";
     case dopr_status::nonfinite_parameters: return "nonfinite_parameters";
   }

@@ -40,7 +40,8 @@ concept learner = sampler<P> && differentiable<P>;
 /// Every evaluate_every steps, and after the last, held-out prompts are sampled, always with the same draws: their
 /// rewards are comparable from step to step, and the first and the last are compared prompt by prompt. `record` is
 /// called with each grpo_step before the optimizer's step. Epochs of shuffled prompts and all draws are functions of
-/// o.seed.
+/// o.seed and the step's number: with first_step where a run ended, the same schedule_steps and its optimizer (whose
+/// state() can be saved), two runs of n and m steps are one of n + m.
 ///
 /// When a gradient or the next parameters are not finite, the run stops and the policy stays at its last parameters,
 /// which were finite: what was learned so far is not lost. When anything throws, the policy's parameters are as they
@@ -72,6 +73,7 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
     return evaluate_policy(policy, held_out.prompts, held_out_requests, o.sampling, same, held_out.verify)
         .prompt_values;
   };
+  const std::size_t schedule_end = o.schedule_steps > 0 ? o.schedule_steps : o.first_step + o.steps;
   grpo_result result;
   scoped_parameters origin(policy);
   auto theta = space.zero(), gradient = space.zero();
@@ -80,11 +82,11 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   bool signal = false;
 
   for (; result.steps < o.steps; ++result.steps) {
-    grpo_step now{.step = result.steps, .rollouts = result.rollouts};
-    if (o.evaluate_every > 0 && now.step % o.evaluate_every == 0) {
+    grpo_step now{.step = o.first_step + result.steps, .rollouts = result.rollouts};
+    if (o.evaluate_every > 0 && (result.steps == 0 || now.step % o.evaluate_every == 0)) {
       const std::vector<double> values = evaluate();
       now.held_out = mean_interval(values);
-      if (now.step == 0) first = values;
+      if (result.steps == 0) first = values;
     }
 
     const std::vector<sample_request> requests = epochs.requests(o.batch_prompts, o.group_size, now.step);
@@ -104,7 +106,7 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
     now.length = static_cast<double>(batch.tokens.size()) / size;
     now.informative = informative_share(batch.verdicts, by_prompt);
     now.gradient_norm = clip_norm(space, gradient, o.max_gradient_norm);
-    now.learning_rate_factor = warmup_cosine(now.step, o.warmup_steps, o.steps, o.last_factor);
+    now.learning_rate_factor = warmup_cosine(now.step, o.warmup_steps, schedule_end, o.last_factor);
     result.history.push_back(now);
     record(std::as_const(now));
 
@@ -124,7 +126,6 @@ grpo_result grpo(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
   if (result.status == grpo_status::finished && !signal) result.status = grpo_status::no_signal;
   if (o.evaluate_every > 0) {
     const std::vector<double> last = evaluate();
-    if (first.empty()) first = last;
     result.held_out = comparison{mean_interval(first), mean_interval(last), difference_interval(first, last)};
   }
   origin.keep();

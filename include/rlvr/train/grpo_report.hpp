@@ -14,12 +14,15 @@
 namespace rlvr {
 
 struct grpo_options {
-  std::size_t steps = 100;
+  std::size_t steps = 100;                ///< to take
+  std::size_t first_step = 0;             ///< number of the first one: a run that goes on begins where the last ended
   std::size_t batch_prompts = 64;         ///< prompts of a step; at most as many as there are for training
   std::uint32_t group_size = 16;          ///< G rollouts of each of them
   double max_gradient_norm = 1.0;         ///< longer gradients are shortened to it; infinity: never
   std::size_t warmup_steps = 0;           ///< see warmup_cosine
   double last_factor = 1.0;               ///< of the learning rate, at the end of the cosine; 1: no decay
+  std::size_t schedule_steps = 0;         ///< number of the step where the cosine ends; 0: this run's last. Runs that
+                                          ///< go on from each other name the end of the last of them
   std::size_t evaluate_every = 10;        ///< steps; 0: held-out prompts are never looked at
   std::uint32_t evaluation_group = 4;     ///< rollouts of each held-out prompt
   sampling_options sampling{};
@@ -46,8 +49,8 @@ constexpr std::string_view to_string(grpo_status status) {
 
 /// One step: all of it is about the policy that sampled, before the step moves it.
 struct grpo_step {
-  std::size_t step = 0;              ///< steps taken before this one
-  std::size_t rollouts = 0;          ///< training rollouts that the policy has learned from before this step
+  std::size_t step = 0;              ///< its number: first_step plus the steps that this run took before
+  std::size_t rollouts = 0;          ///< training rollouts that this run has learned from before this step
   double reward = 0;                 ///< mean over the batch's prompts; NaN when nothing was scored
   double entropy = 0;                ///< nats, mean over tokens
   double length = 0;                 ///< tokens, mean over rollouts

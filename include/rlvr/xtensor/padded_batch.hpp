@@ -18,7 +18,6 @@
 /// What lies in a .npy file can be read in the same way where it is mapped: `npy_file(path).values<float>()`.
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -33,6 +32,7 @@
 #include <rlvr/core/error.hpp>
 #include <rlvr/core/groups.hpp>
 #include <rlvr/core/offsets.hpp>
+#include <rlvr/core/rewards.hpp>
 #include <rlvr/core/verdict.hpp>
 
 namespace rlvr {
@@ -109,18 +109,10 @@ auto equal_rows(std::span<T> values, std::span<const std::size_t> offsets) {
   return xt::adapt(values.data(), values.size(), xt::no_ownership(), std::array<std::size_t, 2>{rows, width});
 }
 
-/// Verdicts from an array of rewards; NaN stands for "could not be scored", as in TRL.
-/// Throws std::invalid_argument for an infinite reward, with its index. O(B).
+/// Verdicts from an array of rewards, as verdicts_of of a span. Throws as it.
 template <class T>
 std::vector<verdict> verdicts_of(const xt::xtensor<T, 1>& rewards) {
-  std::vector<verdict> out;
-  out.reserve(rewards.size());
-  for (const T reward : rewards) {
-    require(!std::isinf(reward), "verdicts_of: reward ", out.size(), " is ", reward);
-    const bool scored = !std::isnan(reward);
-    out.push_back({.reward = scored ? static_cast<double>(reward) : 0.0, .scored = scored});
-  }
-  return out;
+  return verdicts_of(std::span<const double>(std::vector<double>(rewards.begin(), rewards.end())));
 }
 
 /// Groups from an array with any id per row, rows of one group side by side. Throws std::invalid_argument when an id

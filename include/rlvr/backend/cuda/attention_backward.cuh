@@ -15,7 +15,7 @@
 #include <rlvr/backend/cuda/attention_warp.cuh>
 #include <rlvr/backend/cuda/device.hpp>
 #include <rlvr/backend/cuda/scalar.hpp>
-#include <rlvr/backend/cuda/vocabulary_kernels.cuh>
+#include <rlvr/backend/cuda/warp_lanes.cuh>
 
 namespace rlvr::cuda::kernels {
 
@@ -26,7 +26,8 @@ RLVR_CUDA_KERNEL inline unsigned reach_of(int window) {
 }
 
 /// Blocks (task, head): delta, and dq of a tile of queries. The last task first, as it is one of the longest. A warp
-/// keeps its side's rows in registers and sums half of the columns of dq.
+/// keeps its side's rows in registers and sums half of the columns of dq. Reads q, dout and out once, and the keys and
+/// values that a task sees once for each of its heads.
 template <int Width>
 struct attend_backward_queries_in_registers : attention_gradient_in_registers<Width> {
   using base = attention_gradient_in_registers<Width>;
@@ -34,9 +35,6 @@ struct attend_backward_queries_in_registers : attention_gradient_in_registers<Wi
   using typename base::message, typename base::part, typename base::scores;
   const attention_task* tasks;
   std::int32_t task_count;
-  RLVR_CUDA_BOTH attend_backward_queries_in_registers(const base& common, const attention_task* list,
-                                                      std::int32_t count)
-      : base(common), tasks(list), task_count(count) {}
 
   /// The rows of queries, dout and out, before they are in registers, where then the ring is and what is told.
   std::size_t shared_bytes() const {
@@ -66,9 +64,8 @@ struct attend_backward_queries_in_registers : attention_gradient_in_registers<Wi
     };
     const auto copy_keys = [&](bfloat16* tile, int key) {
       const auto copy = [&](bfloat16* to, int column) {
-        const bfloat16* from = this->qkv + column + key_head * dim;
-        team.template copy_rows<step, Width, stride>(to, seen.count(key, step), dim,
-                                                     seen.rows(key, from, this->width(), from, this->width()));
+        const typename base::matrix all{this->qkv + column + key_head * dim, this->width()};
+        team.template copy_rows<step, Width, stride>(to, seen.count(key, step), dim, seen.rows(key, all, all));
       };
       copy(tile, this->q_width());
       copy(tile + step * stride, this->q_width() + this->kv_width());
@@ -119,8 +116,7 @@ struct attend_backward_queries_in_registers : attention_gradient_in_registers<Wi
  private:
   RLVR_CUDA_KERNEL void start(state& s, part role, const bfloat16* own, const bfloat16* out, const attention_task& task,
                               int row, int head) const {
-    RLVR_CUDA_UNROLL
-    for (int i = 0; i < strips; ++i) warp::clear(s.sum[i]);
+    warp::clear(s.sum);
     warp::lanes([&](int lane) {
       RLVR_CUDA_UNROLL
       for (int h = 0; h < 2 * strips; ++h) s.less(lane, h) = 0;
@@ -139,7 +135,7 @@ struct attend_backward_queries_in_registers : attention_gradient_in_registers<Wi
               warp::unpack(s.own[k][i](lane, e / 2), e % 2) * warp::unpack(o(lane, e / 2), e % 2);
       });
     }
-    warp::merge_rows(s.less, [](float p, float q) { return p + q; });
+    warp::merge_lanes<1, 4>(s.less, [](float p, float q) { return p + q; });
     warp::lanes([&](int lane) {
       RLVR_CUDA_UNROLL
       for (int h = 0; h < 2 * strips; ++h) {
@@ -156,10 +152,10 @@ struct attend_backward_queries_in_registers : attention_gradient_in_registers<Wi
   /// s.made, and told the other warp, rounded: p, or dout v^T - delta.
   RLVR_CUDA_KERNEL void make(state& s, part role, const bfloat16* key_tile, int position, int key, int count,
                              message& to) const {
-    base::clear(s.made);
+    warp::clear(s.made);
     const bfloat16* tile = role == part::weights ? key_tile : key_tile + step * stride;
     RLVR_CUDA_UNROLL
-    for (int k = 0; k < Width / 16; ++k) this->add_scores(s.made, s.own[k], tile + k * 16);
+    for (int k = 0; k < Width / 16; ++k) warp::add_transposed(s.made, s.own[k], tile + k * 16, stride);
     if (role == part::weights) {
       RLVR_CUDA_UNROLL
       for (int i = 0; i < strips; ++i) hide_unseen(s.made[i], position + 16 * i, key, count, shape.window);
@@ -182,13 +178,14 @@ struct attend_backward_queries_in_registers : attention_gradient_in_registers<Wi
   RLVR_CUDA_KERNEL void add(state& s, const message& from, const bfloat16* keys) const {
     typename base::rounded_scores ds;
     base::multiply_with_told(ds, s.made, from);
-    this->template add_product<Width / 2>(s.sum, ds, keys);
+    warp::add_product(s.sum, ds, keys, stride);
   }
 };
 
 /// Blocks (task, key head): dk and dv of a tile of keys. Its rows are seen by rows up to query_end, those behind it in
-/// its own sequence and, when it is a prefix, those of the sequences that share it, which lie behind it. delta is
-/// there. The warp that makes p sums dv, the other dk.
+/// its own sequence and, when it is a prefix, those of the sequences that share all of it, which lie behind it. delta
+/// is there. The warp that makes p sums dv, the other dk. Reads keys and values once, and q and dout of all those rows
+/// once for each head that shares the keys.
 template <int Width>
 struct attend_backward_keys_in_registers : attention_gradient_in_registers<Width> {
   using base = attention_gradient_in_registers<Width>;
@@ -196,14 +193,15 @@ struct attend_backward_keys_in_registers : attention_gradient_in_registers<Width
   using typename base::message, typename base::part, typename base::scores;
   const key_task* tasks;
   const std::int32_t* positions;
-  RLVR_CUDA_BOTH attend_backward_keys_in_registers(const base& common, const key_task* list, const std::int32_t* at)
-      : base(common), tasks(list), positions(at) {}
 
   /// What the queries of a step have besides their rows; zeros behind the last.
   struct query_numbers {
     float log_sum[step], delta[step];
     std::int32_t position[step];
   };
+  /// Whether the positions of `count` rows, of which these are the first and the last, rise by one from row to row.
+  /// Else they fall back somewhere, to the prefix's length where a sequence begins.
+  static RLVR_CUDA_KERNEL bool side_by_side(int first, int last, int count) { return last - first == count - 1; }
   std::size_t shared_bytes() const {
     return (2 * rows * stride + 2 * base::stage_numbers) * sizeof(bfloat16) + warps / 2 * sizeof(message) +
            2 * sizeof(query_numbers);
@@ -241,7 +239,7 @@ struct attend_backward_keys_in_registers : attention_gradient_in_registers<Width
         if (p.query >= task.query_end) p = {p.head + 1, task.key_row};
         if (shape.window == 0 || p.head == end_head) return p;
         const int first = positions[p.query], last = positions[p.query + count_of(p) - 1];
-        if (last - first != count_of(p) - 1 || first - last_key < shape.window) return p;  // not all beyond the window
+        if (!side_by_side(first, last, count_of(p)) || first - last_key < shape.window) return p;  // some see a key
       }
     };
     const int key_column = this->q_width() + b.y * dim, value_column = key_column + this->kv_width();
@@ -268,17 +266,14 @@ struct attend_backward_keys_in_registers : attention_gradient_in_registers<Width
     copy_keys(value_tile, value_column);
     place now{b.y * group, task.key_row};
     copy_step(now, 0);
-    team.warps([&](int, state& s) {
-      RLVR_CUDA_UNROLL
-      for (int i = 0; i < strips; ++i) warp::clear(s.sum[i]);
-    });
+    team.warps([&](int, state& s) { warp::clear(s.sum); });
     for (int stage = 0; now.head < end_head; stage ^= 1) {
       const bfloat16* query_tile = ring + stage * base::stage_numbers;
       const int count = count_of(now);
       const auto seen = [&](int w) {
         const int first = numbers[stage].position[0], last = numbers[stage].position[count - 1];
         return base::first_row(w) < task.key_rows &&
-               (last - first != count - 1 || last >= first_key + base::first_row(w));
+               (!side_by_side(first, last, count) || last >= first_key + base::first_row(w));
       };
       team.wait();
       team.meet();  // this stage is there, and the other, and what was told, are no longer needed
@@ -296,7 +291,7 @@ struct attend_backward_keys_in_registers : attention_gradient_in_registers<Width
         if (!seen(w)) return;
         const bool weights = base::part_of(w) == part::weights;
         if (!weights) base::multiply_with_told(s.left, s.made, told[w / 2]);
-        this->template add_product<Width>(s.sum, s.left, weights ? query_tile + step * stride : query_tile);
+        warp::add_product(s.sum, s.left, weights ? query_tile + step * stride : query_tile, stride);
       });
       now = next;
     }
@@ -316,16 +311,16 @@ struct attend_backward_keys_in_registers : attention_gradient_in_registers<Width
   /// Transposed, for keys from `position` on: s.left <- p, which the other warp is told; or s.made <- dout v^T - delta.
   RLVR_CUDA_KERNEL void make(state& s, part role, const bfloat16* own, const bfloat16* others, const query_numbers& of,
                              int count, int position, message& to) const {
-    base::clear(s.made);
+    warp::clear(s.made);
     RLVR_CUDA_UNROLL
     for (int k = 0; k < Width / 16; ++k) {
       warp::matrix_a a[strips];
       RLVR_CUDA_UNROLL
       for (int i = 0; i < strips; ++i) warp::load_a(a[i], own + i * 16 * stride + k * 16, stride);
-      this->add_scores(s.made, a, others + k * 16);
+      warp::add_transposed(s.made, a, others + k * 16, stride);
     }
     const int first = of.position[0], last = of.position[count - 1];
-    const bool all_seen = last - first == count - 1 && first >= position + base::shared_rows - 1 &&
+    const bool all_seen = side_by_side(first, last, count) && first >= position + base::shared_rows - 1 &&
                           (shape.window == 0 || last - position < shape.window);
     if (role == part::weights && !all_seen)
       warp::lanes([&](int lane) {

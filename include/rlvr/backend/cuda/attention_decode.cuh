@@ -12,34 +12,23 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <rlvr/backend/cuda/attention_forward.cuh>
+#include <rlvr/backend/cuda/attention_tasks.cuh>
 #include <rlvr/backend/cuda/attention_warp.cuh>
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/device.hpp>
 #include <rlvr/backend/cuda/row_access.cuh>
 #include <rlvr/backend/cuda/scalar.hpp>
-#include <rlvr/backend/cuda/vocabulary_kernels.cuh>
 #include <rlvr/backend/cuda/warp_lanes.cuh>
 
 namespace rlvr::cuda::kernels {
 
 /// Tasks of one row. Blocks of a task, one or more for each head of keys, stand side by side: they read parts of the
-/// same rows of the cache.
+/// same rows of the cache. A block has up to MostHeads heads of queries, and reads each of their keys and values once.
 template <class S, int MostHeads>
-struct attend_one_query {
+struct attend_one_query : attention_call<S> {
   static constexpr int warps = 4, threads = 32 * warps;
-  attention_shape shape;
-  const attention_task* tasks;
-  const S* q;
-  std::int64_t q_stride;
-  const S *prefix_keys, *prefix_values;
-  int prefix_stride;
-  const S *own_keys, *own_values;
-  int own_stride;
-  S* out;
-  std::int64_t out_stride;
-  float* log_sum;
-  float scale;  ///< 1 / sqrt(head_dim)
+  using call = attention_call<S>;
+  using call::shape, call::tasks, call::prefix, call::own, call::out, call::out_stride, call::log_sum, call::scale;
 
   RLVR_CUDA_BOTH int group() const { return shape.heads / shape.kv_heads; }
   RLVR_CUDA_BOTH int blocks_per_group() const { return (group() + MostHeads - 1) / MostHeads; }
@@ -61,18 +50,17 @@ struct attend_one_query {
   }
   /// The head's numbers in the row of a position. Behind the last key it is read again: its numbers are there, and the
   /// weights are zero.
-  RLVR_CUDA_KERNEL static const S* row_of(const work& x, int position, const S* prefix, int prefix_stride, const S* own,
-                                          int own_stride) {
+  RLVR_CUDA_KERNEL const S* row_of(const work& x, int position, const S* key_values<S>::*of) const {
     if (position >= x.end) position = x.end - 1;
     const bool shared = position < x.task.prefix_length;
     const int row = position + (shared ? x.task.prefix_row : x.task.own_row - x.task.prefix_length);
-    return (shared ? prefix : own) + std::int64_t{row} * (shared ? prefix_stride : own_stride) + x.key_at;
+    return (shared ? prefix.*of : own.*of) + std::int64_t{row} * (shared ? prefix.stride : own.stride) + x.key_at;
   }
   RLVR_CUDA_KERNEL const S* keys_of(const work& x, int position) const {
-    return row_of(x, position, prefix_keys, prefix_stride, own_keys, own_stride);
+    return row_of(x, position, &key_values<S>::keys);
   }
   RLVR_CUDA_KERNEL const S* values_of(const work& x, int position) const {
-    return row_of(x, position, prefix_values, prefix_stride, own_values, own_stride);
+    return row_of(x, position, &key_values<S>::values);
   }
 
   /// What a warp has of each head: its largest score, the sum of weights below that, and of weighted values.
@@ -101,7 +89,7 @@ struct attend_one_query {
       RLVR_CUDA_UNROLL
       for (int w = 0; w < warps; ++w) {
         const partial of = partial_of<Width>(memory, w);
-        const float factor = weight_of((of.tops[h] - top) * scale);
+        const float factor = std::exp((of.tops[h] - top) * scale);
         total += factor * of.totals[h];
         sum[0] += factor * of.sums[h * Width + d];
         sum[1] += factor * of.sums[h * Width + d + 1];
@@ -113,6 +101,8 @@ struct attend_one_query {
   }
 };
 
+/// For heads of at most Width numbers, a multiple of 8. A warp takes 16 keys at a turn, with the heads of the block as
+/// the eight columns of the instruction.
 template <int Width>
 struct attend_decode : attend_one_query<bfloat16, 8> {
   static constexpr int keys = 16;  ///< of a warp's turn
@@ -176,18 +166,18 @@ struct attend_decode : attend_one_query<bfloat16, 8> {
     });
   }
   /// 8 numbers of a row of head_dim; behind it zeros.
-  RLVR_CUDA_KERNEL chunk eight(const bfloat16* row, int from) const {
-    return from < shape.head_dim ? read_chunk(row + from) : chunk{};
+  RLVR_CUDA_KERNEL words<4> eight(const bfloat16* row, int from) const {
+    return from < shape.head_dim ? read_words<4>(row + from) : words<4>{};
   }
   RLVR_CUDA_KERNEL void load_queries(query_numbers& to, const work& x) const {
     const bfloat16* first = q + x.task.query_row * q_stride + x.head * shape.head_dim;
     warp::lanes([&](int lane) {
       RLVR_CUDA_UNROLL
       for (int p = 0; p < steps / 2; ++p) {
-        const chunk c =
-            lane / 4 < x.heads ? eight(first + lane / 4 * shape.head_dim, 32 * p + lane % 4 * 8) : chunk{};
+        const words<4> c =
+            lane / 4 < x.heads ? eight(first + lane / 4 * shape.head_dim, 32 * p + lane % 4 * 8) : words<4>{};
         RLVR_CUDA_UNROLL
-        for (int i = 0; i < 4; ++i) to[p](lane, i) = c.words[i];
+        for (int i = 0; i < 4; ++i) to[p](lane, i) = c.of[i];
       }
     });
   }
@@ -198,9 +188,9 @@ struct attend_decode : attend_one_query<bfloat16, 8> {
         const bfloat16* row = keys_of(x, key + lane / 4 + 8 * h);
         RLVR_CUDA_UNROLL
         for (int p = 0; p < steps / 2; ++p) {
-          const chunk c = eight(row, 32 * p + lane % 4 * 8);
+          const words<4> c = eight(row, 32 * p + lane % 4 * 8);
           RLVR_CUDA_UNROLL
-          for (int i = 0; i < 4; ++i) to[2 * p + i / 2](lane, i % 2 * 2 + h) = c.words[i];
+          for (int i = 0; i < 4; ++i) to[2 * p + i / 2](lane, i % 2 * 2 + h) = c.of[i];
         }
       }
     });
@@ -212,9 +202,9 @@ struct attend_decode : attend_one_query<bfloat16, 8> {
         const bfloat16* row = values_of(x, key + lane % 4 * 2 + k % 2 + k / 2 * 8);
         RLVR_CUDA_UNROLL
         for (int c = 0; c < chunks; ++c) {
-          const chunk numbers = eight(row, 64 * c + lane / 4 * 8);
+          const words<4> numbers = eight(row, 64 * c + lane / 4 * 8);
           RLVR_CUDA_UNROLL
-          for (int i = 0; i < 4; ++i) to[k][c](lane, i) = numbers.words[i];
+          for (int i = 0; i < 4; ++i) to[k][c](lane, i) = numbers.of[i];
         }
       }
     });

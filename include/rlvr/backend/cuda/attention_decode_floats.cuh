@@ -12,7 +12,6 @@
 #include <rlvr/backend/cuda/attention_warp.cuh>
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/row_access.cuh>
-#include <rlvr/backend/cuda/vocabulary_kernels.cuh>
 #include <rlvr/backend/cuda/warp_lanes.cuh>
 
 namespace rlvr::cuda::kernels {
@@ -121,11 +120,11 @@ struct attend_decode_floats : attend_one_query<float, 4> {
           top = std::fmax(top, score[u]);
         }
         const float base = top == minus_infinity ? 0.f : top;  // no key yet
-        const float factor = weight_of((s.top(lane, h) - base) * scale);
+        const float factor = std::exp((s.top(lane, h) - base) * scale);
         s.top(lane, h) = top;
         s.total(lane, h) *= factor;
         RLVR_CUDA_UNROLL
-        for (int u = 0; u < held; ++u) s.total(lane, h) += weight[u] = weight_of((score[u] - base) * scale);
+        for (int u = 0; u < held; ++u) s.total(lane, h) += weight[u] = std::exp((score[u] - base) * scale);
         RLVR_CUDA_UNROLL
         for (int i = 0; i < 4 * chunks; ++i) {
           float& sum = s.sum[h](lane, i / 4)[i % 4];
@@ -145,7 +144,7 @@ struct attend_decode_floats : attend_one_query<float, 4> {
       RLVR_CUDA_UNROLL
       for (int h = 0; h < heads; ++h) {
         const float own = s.top(lane, h);
-        const float factor = own == minus_infinity ? 0.f : weight_of((own - top(lane, h)) * scale);
+        const float factor = own == minus_infinity ? 0.f : std::exp((own - top(lane, h)) * scale);
         s.total(lane, h) *= factor;
         RLVR_CUDA_UNROLL
         for (int i = 0; i < 4 * chunks; ++i) s.sum[h](lane, i / 4)[i % 4] *= factor;

@@ -6,57 +6,24 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
+#include <rlvr/backend/cuda/attention_tasks.cuh>
 #include <rlvr/backend/cuda/attention_warp.cuh>
 #include <rlvr/backend/cuda/device.hpp>
 #include <rlvr/backend/cuda/scalar.hpp>
-#include <rlvr/backend/cuda/vocabulary_kernels.cuh>
+#include <rlvr/backend/cuda/warp_lanes.cuh>
 
 namespace rlvr::cuda::kernels {
 
-inline constexpr int widest_in_registers = 128;
-/// Whether the kernels here serve heads of that many numbers: they are copied by 16 bytes.
+/// Whether these kernels and those of the gradient serve heads of that many numbers: they are copied by 16 bytes.
 constexpr bool fits_registers(std::int32_t head_dim) {
   return head_dim % 8 == 0 && head_dim <= widest_in_registers;
-}
-/// f with the narrowest Width that holds a head.
-template <class F>
-void with_width(std::int32_t head_dim, F f) {
-  if (head_dim <= 64)
-    f(std::integral_constant<int, 64>());
-  else
-    f(std::integral_constant<int, widest_in_registers>());
 }
 /// Numbers from row to row of a tile. 16 bytes more than a row has, so that the same column of eight rows lies in
 /// different banks.
 template <int Width>
 inline constexpr int row_stride = Width + 8;
-inline constexpr float log2_e = 1.44269504f;
 
-/// The keys that queries of a task see, in tiles: first those of the prefix, then those of its own sequence. No tile
-/// has keys of both.
-struct task_keys {
-  attention_task task;
-  int position, begin, end;  ///< of the first query; of the keys
-
-  RLVR_CUDA_KERNEL task_keys(const attention_task& t, int window)
-      : task(t), position(t.prefix_length + t.own_position), begin(0), end(position + t.query_rows) {
-    if (window > 0 && position - window + 1 > 0) begin = position - window + 1;
-  }
-  /// Keys of the tile of at most `most` that begins with `key`.
-  RLVR_CUDA_KERNEL int count(int key, int most) const {
-    const int left = (key < task.prefix_length ? task.prefix_length : end) - key;
-    return left < most ? left : most;
-  }
-  /// Where they stand, in the prefix's matrix of keys or values or in the sequence's own.
-  RLVR_CUDA_KERNEL warp::rows<const bfloat16> rows(int key, const bfloat16* prefix, std::int64_t prefix_stride,
-                                                   const bfloat16* own, std::int64_t own_stride) const {
-    if (key < task.prefix_length)
-      return {prefix + (task.prefix_row + key) * prefix_stride, static_cast<int>(prefix_stride)};
-    return {own + (task.own_row + key - task.prefix_length) * own_stride, static_cast<int>(own_stride)};
-  }
-};
 /// Scores of 16 queries from `position` on and `count` keys from `key` on: minus infinity where a query does not see a
 /// key, and behind the keys.
 template <int N>
@@ -78,38 +45,23 @@ RLVR_CUDA_KERNEL void hide_unseen(warp::accumulator (&scores)[N][2], int positio
   });
 }
 
-/// Blocks (task, head), tasks of up to `queries` rows; the last task first, as it is one of the longest. Width:
-/// head_dim or more.
+/// Blocks (task, head), tasks of up to `queries` rows; the last task first, as it is one of the longest. A warp has two
+/// strips of 16 queries, which share what it reads of a tile of keys or values. Width: head_dim or more. Reads q once,
+/// and the keys and values that a task sees once for each of its heads.
 template <int Width>
-struct attend_forward_in_registers {
+struct attend_forward_in_registers : attention_call<bfloat16> {
   static constexpr int warps = 4, threads = 32 * warps;
   static constexpr int strips = 2, queries = 16 * strips * warps, keys = 64, stride = row_stride<Width>;
-  attention_shape shape;
-  const attention_task* tasks;
-  std::int32_t task_count;
-  const bfloat16* q;
-  std::int64_t q_stride;
-  const bfloat16 *prefix_keys, *prefix_values;
-  std::int64_t prefix_stride;
-  const bfloat16 *own_keys, *own_values;
-  std::int64_t own_stride;
-  bfloat16* out;
-  std::int64_t out_stride;
-  float* log_sum;
-  float scale;  ///< 1 / sqrt(head_dim)
 
-  /// At Width 128 68 KiB: two blocks on an A100 or H100, one where a block has no more than 99 KiB.
+  /// Queries, a tile of keys and one of values. At Width 128 68 KiB: two blocks on an A100 or H100, one where a block
+  /// has no more than 99 KiB.
   std::size_t shared_bytes() const { return (queries + 2 * keys) * stride * sizeof(bfloat16); }
 
-  /// 16 queries: the largest score so far, the sum of weights below it that the lane has met, and the sum of weighted
-  /// values. Pairs of accumulators are 16 columns.
-  struct strip {
-    warp::accumulator scores[keys / 16][2], sum[Width / 16][2];
-    warp::registers<float, 2> top, total;
-  };
-  using weights = warp::matrix_a[strips][keys / 16];
+  /// Of each strip of 16 queries: scores of a tile, the sum of weighted values, the largest score so far, and the sum
+  /// of weights below it that the lane has met. Pairs of accumulators are 16 columns.
   struct state {
-    strip strips[attend_forward_in_registers::strips];
+    warp::accumulator scores[strips][keys / 16][2], sum[strips][Width / 16][2];
+    warp::registers<float, 2> top[strips], total[strips];
   };
 
   template <class Block>
@@ -121,43 +73,40 @@ struct attend_forward_in_registers {
     warp::team<state, warps> team;
 
     const task_keys seen(task, shape.window);
-    const auto copy_tile = [&](bfloat16* tile, const bfloat16* prefix, const bfloat16* own, int key) {
-      team.template copy_rows<keys, Width, stride>(
-          tile, seen.count(key, keys), dim,
-          seen.rows(key, prefix + key_head * dim, prefix_stride, own + key_head * dim, own_stride));
+    const auto copy_tile = [&](bfloat16* tile, const bfloat16* from_prefix, const bfloat16* from_own, int key) {
+      using matrix = warp::rows<const bfloat16>;
+      team.template copy_rows<keys, Width, stride>(tile, seen.count(key, keys), dim,
+                                                   seen.rows(key, matrix{from_prefix + key_head * dim, prefix.stride},
+                                                             matrix{from_own + key_head * dim, own.stride}));
     };
 
     team.template copy_rows<queries, Width, stride>(
         query, task.query_rows, dim, {q + task.query_row * q_stride + head * dim, static_cast<int>(q_stride)});
-    copy_tile(key_tile, prefix_keys, own_keys, seen.begin);
-    team.warps([&](int, state& s) {
-      RLVR_CUDA_UNROLL
-      for (strip& x : s.strips) clear(x);
-    });
+    copy_tile(key_tile, prefix.keys, own.keys, seen.begin);
+    team.warps([&](int, state& s) { clear(s); });
     for (int key = seen.begin; key < seen.end;) {
       const int count = seen.count(key, keys), next = key + count;
       team.wait();
       team.meet();  // keys are there, and the values before them are no longer needed
-      copy_tile(value_tile, prefix_values, own_values, key);
+      copy_tile(value_tile, prefix.values, own.values, key);
       team.warps([&](int w, state& s) {
-        RLVR_CUDA_UNROLL
-        for (strip& x : s.strips) warp::clear(x.scores);
+        warp::clear(s.scores);
         add_scores(s, query + w * strips * 16 * stride, key_tile);
       });
       team.wait();
       team.meet();  // the same of values and keys
-      if (next < seen.end) copy_tile(key_tile, prefix_keys, own_keys, next);
+      if (next < seen.end) copy_tile(key_tile, prefix.keys, own.keys, next);
       team.warps([&](int w, state& s) {
-        weights a;
+        warp::matrix_a weights[strips][keys / 16];
         RLVR_CUDA_UNROLL
-        for (int i = 0; i < strips; ++i) weigh(s.strips[i], seen.position + (w * strips + i) * 16, key, count, a[i]);
-        add_values(s, a, value_tile);
+        for (int i = 0; i < strips; ++i) weigh(s, i, seen.position + (w * strips + i) * 16, key, count, weights[i]);
+        warp::add_product(s.sum, weights, value_tile, stride);
       });
       key = next;
     }
     team.warps([&](int w, state& s) {
       RLVR_CUDA_UNROLL
-      for (int i = 0; i < strips; ++i) finish(s.strips[i], query, (w * strips + i) * 16, task, head);
+      for (int i = 0; i < strips; ++i) finish(s, i, query, (w * strips + i) * 16, task, head);
     });
     team.meet();
     team.template save_rows<queries, Width, stride>(
@@ -165,13 +114,13 @@ struct attend_forward_in_registers {
   }
 
  private:
-  static RLVR_CUDA_KERNEL void clear(strip& x) {
-    warp::clear(x.sum);
+  static RLVR_CUDA_KERNEL void clear(state& s) {
+    warp::clear(s.sum);
     warp::lanes([&](int lane) {
       RLVR_CUDA_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        x.top(lane, h) = minus_infinity;
-        x.total(lane, h) = 0;
+      for (int h = 0; h < 2 * strips; ++h) {
+        s.top[h / 2](lane, h % 2) = minus_infinity;
+        s.total[h / 2](lane, h % 2) = 0;
       }
     });
   }
@@ -182,80 +131,63 @@ struct attend_forward_in_registers {
       warp::matrix_a a[strips];
       RLVR_CUDA_UNROLL
       for (int i = 0; i < strips; ++i) warp::load_a(a[i], query + i * 16 * stride + k * 16, stride);
-      RLVR_CUDA_UNROLL
-      for (int j = 0; j < keys / 16; ++j) {
-        warp::matrix_b b;
-        warp::load_b_of_columns(b, key_tile + j * 16 * stride + k * 16, stride);
-        RLVR_CUDA_UNROLL
-        for (int i = 0; i < strips; ++i) warp::multiply(s.strips[i].scores[j], a[i], b);
-      }
+      warp::add_transposed(s.scores, a, key_tile + k * 16, stride);
     }
   }
-  /// a <- weights, from scores; what has been summed shrinks as the largest score rises. The strip's first query stands
-  /// at `position`.
-  RLVR_CUDA_KERNEL void weigh(strip& x, int position, int key, int count, warp::matrix_a (&a)[keys / 16]) const {
-    hide_unseen(x.scores, position, key, count, shape.window);
-    warp::registers<float, 2> top = x.top;
+  /// weights <- those of a strip, from its scores; what has been summed shrinks as the largest score rises. The strip's
+  /// first query stands at `position`.
+  RLVR_CUDA_KERNEL void weigh(state& s, int strip, int position, int key, int count,
+                              warp::matrix_a (&weights)[keys / 16]) const {
+    auto& scores = s.scores[strip];
+    hide_unseen(scores, position, key, count, shape.window);
+    warp::registers<float, 2> top = s.top[strip];
     warp::lanes([&](int lane) {
       RLVR_CUDA_UNROLL
       for (int i = 0; i < keys / 2; ++i) {
         float& highest = top(lane, i % 4 / 2);
-        highest = std::fmax(highest, x.scores[i / 8][i / 4 % 2](lane, i % 4));
+        highest = std::fmax(highest, scores[i / 8][i / 4 % 2](lane, i % 4));
       }
     });
-    warp::merge_rows(top, [](float p, float q) { return std::fmax(p, q); });
+    warp::merge_lanes<1, 4>(top, [](float p, float q) { return std::fmax(p, q); });
     warp::lanes([&](int lane) {
       const float to_powers = log2_e * scale;
       float base[2], factor[2];
       RLVR_CUDA_UNROLL
       for (int h = 0; h < 2; ++h) {
         base[h] = top(lane, h) == minus_infinity ? 0.f : top(lane, h) * to_powers;  // a query that has seen no key yet
-        factor[h] = warp::power_of_two(x.top(lane, h) * to_powers - base[h]);
-        x.top(lane, h) = top(lane, h);
-        x.total(lane, h) *= factor[h];
+        factor[h] = warp::power_of_two(s.top[strip](lane, h) * to_powers - base[h]);
+        s.top[strip](lane, h) = top(lane, h);
+        s.total[strip](lane, h) *= factor[h];
       }
       RLVR_CUDA_UNROLL
       for (int i = 0; i < keys / 2; ++i) {
-        float& weight = x.scores[i / 8][i / 4 % 2](lane, i % 4);
+        float& weight = scores[i / 8][i / 4 % 2](lane, i % 4);
         weight = warp::power_of_two(weight * to_powers - base[i % 4 / 2]);
-        x.total(lane, i % 4 / 2) += weight;
+        s.total[strip](lane, i % 4 / 2) += weight;
       }
       RLVR_CUDA_UNROLL
-      for (int i = 0; i < Width / 2; ++i) x.sum[i / 8][i / 4 % 2](lane, i % 4) *= factor[i % 4 / 2];
+      for (int i = 0; i < Width / 2; ++i) s.sum[strip][i / 8][i / 4 % 2](lane, i % 4) *= factor[i % 4 / 2];
     });
     RLVR_CUDA_UNROLL
-    for (int k = 0; k < keys / 16; ++k) a[k] = warp::rounded(x.scores[k]);
-  }
-  /// sum += weights values
-  static RLVR_CUDA_KERNEL void add_values(state& s, const weights& a, const bfloat16* value_tile) {
-    RLVR_CUDA_UNROLL
-    for (int k = 0; k < keys / 16; ++k) {
-      RLVR_CUDA_UNROLL
-      for (int j = 0; j < Width / 16; ++j) {
-        warp::matrix_b b;
-        warp::load_b(b, value_tile + k * 16 * stride + j * 16, stride);
-        RLVR_CUDA_UNROLL
-        for (int i = 0; i < strips; ++i) warp::multiply(s.strips[i].sum[j], a[i][k], b);
-      }
-    }
+    for (int k = 0; k < keys / 16; ++k) weights[k] = warp::rounded(scores[k]);
   }
   /// Rows from `row` on of `to` <- results; log_sum of those that are queries.
-  RLVR_CUDA_KERNEL void finish(strip& x, bfloat16* to, int row, const attention_task& task, int head) const {
-    warp::merge_rows(x.total, [](float p, float q) { return p + q; });
+  RLVR_CUDA_KERNEL void finish(state& s, int strip, bfloat16* to, int row, const attention_task& task, int head) const {
+    warp::merge_lanes<1, 4>(s.total[strip], [](float p, float q) { return p + q; });
     warp::lanes([&](int lane) {
       RLVR_CUDA_UNROLL
       for (int h = 0; h < 2; ++h) {
         const int i = row + lane / 4 + 8 * h;
-        const float inverse = 1 / x.total(lane, h);
+        const float inverse = 1 / s.total[strip](lane, h);
         RLVR_CUDA_UNROLL
         for (int n = 0; n < Width / 8; ++n) {
-          const warp::accumulator& c = x.sum[n / 2][n % 2];
+          const warp::accumulator& c = s.sum[strip][n / 2][n % 2];
           const std::uint32_t two = warp::pack(c(lane, 2 * h) * inverse, c(lane, 2 * h + 1) * inverse);
           warp::store_pair(to + i * stride + n * 8 + lane % 4 * 2, two);
         }
         if (log_sum && lane % 4 == 0 && i < task.query_rows)
           log_sum[std::int64_t{task.query_row + i} * shape.heads + head] =
-              x.top(lane, h) * scale + std::log(x.total(lane, h));
+              s.top[strip](lane, h) * scale + std::log(s.total[strip](lane, h));
       }
     });
   }

@@ -9,10 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <rlvr/backend/cuda/attention_tasks.cuh>
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/device.hpp>
 #include <rlvr/backend/cuda/vector_kernels.cuh>
-#include <rlvr/backend/cuda/vocabulary_kernels.cuh>
 
 namespace rlvr::cuda::kernels {
 
@@ -64,36 +64,31 @@ RLVR_CUDA_KERNEL void load_tile(Block& b, S* tile, int tile_rows, int rows, int 
   constexpr int numbers = 16 / sizeof(S), together = 4;  // chunks that a thread waits for at once
   const int across = width / numbers, chunks = tile_rows * across, apart = (chunks + together - 1) / together;
   b.each(apart, [&](std::int64_t n) {
-    chunk held[together];
+    words<4> held[together];
     RLVR_CUDA_UNROLL
     for (int c = 0; c < together; ++c) {
       const int at = static_cast<int>(n) + c * apart, i = at / across, from = at % across * numbers;
-      held[c] = i < rows && from < dim ? read_chunk(row(i) + from) : chunk{};
+      held[c] = i < rows && from < dim ? read_words<4>(row(i) + from) : words<4>{};
     }
     RLVR_CUDA_UNROLL
     for (int c = 0; c < together; ++c) {
       const int at = static_cast<int>(n) + c * apart;
-      if (at < chunks) write_chunk(tile + at / across * stride + at % across * numbers, held[c]);
+      if (at < chunks) write_words(tile + at / across * stride + at % across * numbers, held[c]);
     }
   });
 }
 
-/// Queries times keys, the softmax kept up while keys pass, times values. Blocks (task, head).
+/// Queries times keys, the softmax kept up while keys pass, times values: algorithm 1. Blocks (task, head), tasks of up
+/// to `tile` rows. Reads q once, and the keys and values that a task sees once for each of its heads.
 template <class S>
-struct attend_forward {
+struct attend_forward : attention_call<S> {
   static constexpr int tile = forward_tile<S>;
-  attention_shape shape;
-  const attention_task* tasks;
-  const S* q;
-  std::int64_t q_stride;
-  const S *prefix_keys, *prefix_values;
-  std::int64_t prefix_stride;
-  const S *own_keys, *own_values;
-  std::int64_t own_stride;
-  S* out;
-  std::int64_t out_stride;
-  float* log_sum;
+  using call = attention_call<S>;
+  using call::log_sum, call::scale;
+  using call::shape, call::tasks, call::q, call::q_stride, call::prefix, call::own, call::out, call::out_stride;
 
+  /// Shared memory: queries, a tile of keys and then of values, the weights of one for the other; in float scores, the
+  /// sum of weighted values, and of each query its largest score, its sum of weights, and what a step shrinks both by.
   struct offsets {
     std::size_t q, kv, weights, scores, sum, top, total, factor, all;
   };
@@ -127,7 +122,6 @@ struct attend_forward {
     float *total = at<float>(memory, o.total), *factor = at<float>(memory, o.factor);
 
     const int padded = (rows + 15) / 16 * 16;  // rows of products
-    const float scale = 1.f / std::sqrt(static_cast<float>(dim));
     load_tile(b, query, tile, rows, dim, width,
               [&](int i) { return q + (task.query_row + i) * q_stride + head * dim; });
     b.each(tile * sum_stride, [&](std::int64_t i) { sum[i] = 0; });
@@ -136,23 +130,22 @@ struct attend_forward {
       total[i] = 0;
     });
 
-    const int first_position = task.prefix_length + task.own_position;
-    const int end = first_position + task.query_rows;
-    const int seen = shape.window > 0 ? first_position - shape.window + 1 : 0;
-    for (int key = seen > 0 ? seen : 0; key < end; key += tile) {
-      const int keys = end - key < tile ? end - key : tile;
-      const auto place_of = [&](int j, const S* prefix, const S* own) {
+    const task_keys seen(task, shape.window);
+    for (int key = seen.begin; key < seen.end; key += tile) {
+      const int keys = seen.end - key < tile ? seen.end - key : tile;
+      const auto place_of = [&](int j, const S* in_prefix, const S* in_own) {
         const int position = key + j;
-        return (position < task.prefix_length ? prefix + (task.prefix_row + position) * prefix_stride
-                                              : own + (task.own_row + position - task.prefix_length) * own_stride) +
+        return (position < task.prefix_length
+                    ? in_prefix + std::int64_t{task.prefix_row + position} * prefix.stride
+                    : in_own + std::int64_t{task.own_row + position - task.prefix_length} * own.stride) +
                key_head * dim;
       };
-      load_tile(b, kv, tile, keys, dim, width, [&](int j) { return place_of(j, prefix_keys, own_keys); });
+      load_tile(b, kv, tile, keys, dim, width, [&](int j) { return place_of(j, prefix.keys, own.keys); });
       b.each(padded * score_stride, [&](std::int64_t i) { scores[i] = 0; });
       b.template product<product_form::nt>(padded, tile, width, query, row_stride, kv, row_stride, scores,
                                            score_stride);
       const auto visible = [&](int i, int j) {
-        const int from = first_position + i, to = key + j;
+        const int from = seen.position + i, to = key + j;
         return i < rows && j < keys && to <= from && (shape.window == 0 || from - to < shape.window);
       };
       b.each(padded, [&](std::int64_t i) {
@@ -161,12 +154,12 @@ struct attend_forward {
           const float s = scale * scores[i * score_stride + j];
           if (visible(static_cast<int>(i), j) && s > highest) highest = s;
         }
-        factor[i] = highest == minus_infinity ? 0.f : weight_of(top[i] - highest);
+        factor[i] = highest == minus_infinity ? 0.f : std::exp(top[i] - highest);
         top[i] = highest;
       });
       b.each(padded * tile, [&](std::int64_t n) {
         const int i = static_cast<int>(n) / tile, j = static_cast<int>(n) % tile;
-        const float w = visible(i, j) ? weight_of(scale * scores[i * score_stride + j] - top[i]) : 0.f;
+        const float w = visible(i, j) ? std::exp(scale * scores[i * score_stride + j] - top[i]) : 0.f;
         scores[i * score_stride + j] = w;
         weights[i * weight_stride + j] = static_cast<S>(w);
       });
@@ -175,7 +168,7 @@ struct attend_forward {
         for (int j = 0; j < tile; ++j) more += scores[i * score_stride + j];
         total[i] = factor[i] * total[i] + more;
       });
-      load_tile(b, kv, tile, keys, dim, width, [&](int j) { return place_of(j, prefix_values, own_values); });
+      load_tile(b, kv, tile, keys, dim, width, [&](int j) { return place_of(j, prefix.values, own.values); });
       b.each(padded * width, [&](std::int64_t n) {
         const int i = static_cast<int>(n) / width;
         sum[i * sum_stride + static_cast<int>(n) % width] *= factor[i];
@@ -188,45 +181,40 @@ struct attend_forward {
       store(out, (task.query_row + i) * out_stride + head * dim + d, sum[i * sum_stride + d] / total[i]);
     });
     if (log_sum)
-      b.each(rows, [&](std::int64_t i) {
-        log_sum[(task.query_row + i) * shape.heads + head] = top[i] + std::log(total[i]);
-      });
+      b.each(rows,
+             [&](std::int64_t i) { log_sum[(task.query_row + i) * shape.heads + head] = top[i] + std::log(total[i]); });
   }
 };
 
-/// delta[row, head] <- <dout, out> of a head.
+/// delta[row, head] <- <dout, out> of a head. Blocks of a row; a thread has a head.
 template <class S>
-struct attention_delta : on_host {
-  std::int64_t heads, dim;
-  const S *out, *dout;
-  float* delta;
+struct attention_delta : attention_gradient_call<S> {
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
+    const std::int64_t heads = this->shape.heads, dim = this->shape.head_dim;
     b.each(heads, [&](std::int64_t h) {
       float sum = 0;
       for (std::int64_t i = (b.x * heads + h) * dim; i < (b.x * heads + h + 1) * dim; ++i)
-        sum += load(out, i) * load(dout, i);
-      delta[b.x * heads + h] = sum;
+        sum += load(this->out, i) * load(this->dout, i);
+      this->delta[b.x * heads + h] = sum;
     });
   }
 };
 
 /// What both gradient kernels need: tiles of queries and keys, and from them the weights p of attention and
-/// ds = scale p (dout v^T - delta).
+/// ds = scale p (dout v^T - delta). Both are algorithm 2 with a pass of its own for dq, so that every sum has one
+/// order.
 template <class S>
-struct attention_gradient {
+struct attention_gradient : attention_gradient_call<S> {
   static constexpr int tile = backward_tile<S>;
-  attention_shape shape;
-  const std::int32_t* positions;
-  const S* qkv;
-  const S* dout;
-  const float *log_sum, *delta;
-  S* dqkv;
+  using call = attention_gradient_call<S>;
+  using call::shape, call::log_sum, call::delta;
 
   RLVR_CUDA_BOTH std::int64_t q_width() const { return shape.heads * shape.head_dim; }
   RLVR_CUDA_BOTH std::int64_t kv_width() const { return shape.kv_heads * shape.head_dim; }
   RLVR_CUDA_BOTH std::int64_t stride() const { return q_width() + 2 * kv_width(); }
 
+  /// Shared memory: a tile of rows of each matrix; p and ds, rounded; in float scores, dout v^T, and up to two results.
   struct offsets {
     std::size_t q, dout, k, v, p, ds, scores, pulls, first, second, all;
   };
@@ -267,7 +255,7 @@ struct attention_gradient {
       float weight = 0, pull = 0;
       if (visible(i, j)) {
         const std::int64_t of = static_cast<std::int64_t>(query_row + i) * shape.heads + head;
-        weight = weight_of(scale * scores[i * score_stride + j] - log_sum[of]);
+        weight = std::exp(scale * scores[i * score_stride + j] - log_sum[of]);
         pull = scale * weight * (pulls[i * score_stride + j] - delta[of]);
       }
       p[i * weight_stride + j] = static_cast<S>(weight);
@@ -276,13 +264,13 @@ struct attention_gradient {
   }
 };
 
-/// Blocks (task, head): dq of a tile of queries. The tasks are those of a packed forward pass, of backward_tile rows.
+/// Blocks (task, head): dq = ds k of a tile of queries. The tasks are those of a packed forward pass, of backward_tile
+/// rows. Reads q and dout once, and the keys and values that a task sees once for each of its heads.
 template <class S>
 struct attend_backward_queries : attention_gradient<S> {
   using base = attention_gradient<S>;
   using base::shape, base::tile;
   const attention_task* tasks;
-  RLVR_CUDA_BOTH attend_backward_queries(const base& common, const attention_task* list) : base(common), tasks(list) {}
 
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
@@ -298,21 +286,17 @@ struct attend_backward_queries : attention_gradient<S> {
     load_tile(b, at<S>(memory, o.dout), tile, rows, dim, width,
               [&](int i) { return this->dout + (task.query_row + i) * this->q_width() + head * dim; });
     b.each(tile * sum_stride, [&](std::int64_t i) { sum[i] = 0; });
-    const int first_position = task.prefix_length + task.own_position, end = first_position + rows;
-    const int seen = shape.window > 0 ? first_position - shape.window + 1 : 0;
-    for (int key = seen > 0 ? seen : 0; key < end; key += tile) {
-      const int keys = end - key < tile ? end - key : tile;
-      const auto place_of = [&](int j, std::int64_t offset) {
-        const int position = key + j, row = position < task.prefix_length
-                                                ? task.prefix_row + position
-                                                : task.own_row + position - task.prefix_length;
-        return this->qkv + row * this->stride() + offset + key_head * dim;
+    const task_keys seen(task, shape.window);
+    for (int key = seen.begin; key < seen.end; key += tile) {
+      const int keys = seen.end - key < tile ? seen.end - key : tile;
+      const auto load_keys = [&](S* to, std::int64_t column) {
+        const warp::rows<const S> all{this->qkv + column + key_head * dim, static_cast<int>(this->stride())};
+        load_tile(b, to, tile, keys, dim, width, [&](int j) { return seen.rows(key + j, all, all).first; });
       };
-      load_tile(b, at<S>(memory, o.k), tile, keys, dim, width, [&](int j) { return place_of(j, this->q_width()); });
-      load_tile(b, at<S>(memory, o.v), tile, keys, dim, width,
-                [&](int j) { return place_of(j, this->q_width() + this->kv_width()); });
+      load_keys(at<S>(memory, o.k), this->q_width());
+      load_keys(at<S>(memory, o.v), this->q_width() + this->kv_width());
       this->weights(b, o, memory, task.query_row, head, [&](int i, int j) {
-        const int from = first_position + i, to = key + j;
+        const int from = seen.position + i, to = key + j;
         return i < rows && j < keys && to <= from && (shape.window == 0 || from - to < shape.window);
       });
       b.template product<product_form::nn>(tile, width, tile, at<S>(memory, o.ds), shared_layout::stride<S>(tile),
@@ -325,14 +309,15 @@ struct attend_backward_queries : attention_gradient<S> {
   }
 };
 
-/// Blocks (task, key head): dk and dv of a tile of keys. Its rows are seen by rows up to query_end, those behind it in
-/// its own sequence and, when it is a prefix, those of the sequences that share it, which lie behind it.
+/// Blocks (task, key head): dk = ds^T q and dv = p^T dout of a tile of keys. Its rows are seen by rows up to query_end,
+/// those behind it in its own sequence and, when it is a prefix, those of the sequences that share it, which lie behind
+/// it. Reads keys and values once, and q and dout of all those rows once for each head that shares the keys.
 template <class S>
 struct attend_backward_keys : attention_gradient<S> {
   using base = attention_gradient<S>;
   using base::shape, base::tile;
   const key_task* tasks;
-  RLVR_CUDA_BOTH attend_backward_keys(const base& common, const key_task* list) : base(common), tasks(list) {}
+  const std::int32_t* positions;
 
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
@@ -359,7 +344,7 @@ struct attend_backward_keys : attention_gradient<S> {
                   [&](int i) { return this->dout + (query + i) * this->q_width() + head * dim; });
         this->weights(b, o, memory, query, head, [&](int i, int j) {
           if (i >= rows || j >= task.key_rows) return false;
-          const int from = this->positions[query + i], to = this->positions[task.key_row + j];
+          const int from = positions[query + i], to = positions[task.key_row + j];
           return to <= from && (shape.window == 0 || from - to < shape.window);
         });
         b.template product<product_form::tn>(tile, width, tile, at<S>(memory, o.p), weight_stride,

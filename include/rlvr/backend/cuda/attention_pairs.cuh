@@ -17,14 +17,9 @@ namespace rlvr::cuda::kernels {
 /// A block has `rows` rows, 32 for two warps, and passes over the other side's by `step`: two such tiles of two
 /// matrices are in shared memory, one being copied there while the other is worked on.
 template <int Width>
-struct attention_gradient_in_registers {
+struct attention_gradient_in_registers : attention_gradient_call<bfloat16> {
   static constexpr int warps = 4, threads = 32 * warps, strips = 2, shared_rows = 16 * strips;
   static constexpr int rows = warps / 2 * shared_rows, step = 32, stride = row_stride<Width>;
-  attention_shape shape;
-  const bfloat16 *qkv, *out, *dout;
-  const float* log_sum;
-  float* delta;
-  bfloat16* dqkv;
   float scale;  ///< 1 / sqrt(head_dim)
 
   /// Scores of a warp's rows with the other side's step, the same rounded, and rows of Columns of a result.
@@ -57,34 +52,6 @@ struct attention_gradient_in_registers {
   RLVR_CUDA_KERNEL int kv_width() const { return shape.kv_heads * shape.head_dim; }
   RLVR_CUDA_KERNEL int width() const { return q_width() + 2 * kv_width(); }
 
-  static RLVR_CUDA_KERNEL void clear(scores& c) {
-    RLVR_CUDA_UNROLL
-    for (int i = 0; i < strips; ++i) warp::clear(c[i]);
-  }
-  /// c += a b^T, for 16 columns of a and `step` rows of b.
-  static RLVR_CUDA_KERNEL void add_scores(scores& c, const warp::matrix_a (&a)[strips], const bfloat16* b) {
-    RLVR_CUDA_UNROLL
-    for (int j = 0; j < step / 16; ++j) {
-      warp::matrix_b columns;
-      warp::load_b_of_columns(columns, b + j * 16 * stride, stride);
-      RLVR_CUDA_UNROLL
-      for (int i = 0; i < strips; ++i) warp::multiply(c[i][j], a[i], columns);
-    }
-  }
-  /// c += a b
-  template <int Columns>
-  static RLVR_CUDA_KERNEL void add_product(result<Columns>& c, const rounded_scores& a, const bfloat16* b) {
-    RLVR_CUDA_UNROLL
-    for (int k = 0; k < step / 16; ++k) {
-      RLVR_CUDA_UNROLL
-      for (int j = 0; j < Columns / 16; ++j) {
-        warp::matrix_b columns;
-        warp::load_b(columns, b + k * 16 * stride + j * 16, stride);
-        RLVR_CUDA_UNROLL
-        for (int i = 0; i < strips; ++i) warp::multiply(c[i][j], a[i][k], columns);
-      }
-    }
-  }
   static RLVR_CUDA_KERNEL void round(rounded_scores& to, const scores& c) {
     RLVR_CUDA_UNROLL
     for (int n = 0; n < strips * step / 16; ++n) to[n % strips][n / strips] = warp::rounded(c[n % strips][n / strips]);

@@ -67,7 +67,8 @@ RLVR_CUDA_KERNEL inline float unpack(std::uint32_t word, int half) {
   return static_cast<float>(x);
 }
 
-/// 2^x; 0 for -infinity.
+/// 2^x to about 2^-22, in one instruction; 0 for -infinity. For weights that are then rounded to bfloat16: what stays
+/// in float uses std::exp.
 RLVR_CUDA_KERNEL inline float power_of_two(float x) {
 #ifdef __CUDACC__
   float out;
@@ -151,12 +152,45 @@ RLVR_CUDA_KERNEL inline void multiply(accumulator (&c)[2], const matrix_a& a, co
   multiply<1>(c[1], a, b);
 }
 
+/// c += a b^T, for strips of 16 rows of c and a, 16 columns of a and 16 Columns rows of b in shared memory.
+template <int Strips, int Columns>
+RLVR_CUDA_KERNEL void add_transposed(accumulator (&c)[Strips][Columns][2], const matrix_a (&a)[Strips],
+                                     const bfloat16* b, int stride) {
+  RLVR_CUDA_UNROLL
+  for (int j = 0; j < Columns; ++j) {
+    matrix_b columns;
+    load_b_of_columns(columns, b + j * 16 * stride, stride);
+    RLVR_CUDA_UNROLL
+    for (int i = 0; i < Strips; ++i) multiply(c[i][j], a[i], columns);
+  }
+}
+/// c += a b, for strips of 16 rows of c and a, 16 Inner columns of a and rows of b, which is in shared memory.
+template <int Strips, int Inner, int Columns>
+RLVR_CUDA_KERNEL void add_product(accumulator (&c)[Strips][Columns][2], const matrix_a (&a)[Strips][Inner],
+                                  const bfloat16* b, int stride) {
+  RLVR_CUDA_UNROLL
+  for (int k = 0; k < Inner; ++k) {
+    RLVR_CUDA_UNROLL
+    for (int j = 0; j < Columns; ++j) {
+      matrix_b columns;
+      load_b(columns, b + k * 16 * stride + j * 16, stride);
+      RLVR_CUDA_UNROLL
+      for (int i = 0; i < Strips; ++i) multiply(c[i][j], a[i][k], columns);
+    }
+  }
+}
+
 template <int N>
 RLVR_CUDA_KERNEL void clear(accumulator (&c)[N][2]) {
   lanes([&](int lane) {
     RLVR_CUDA_UNROLL
     for (int i = 0; i < 8 * N; ++i) c[i / 8][i / 4 % 2](lane, i % 4) = 0;
   });
+}
+template <int Strips, int N>
+RLVR_CUDA_KERNEL void clear(accumulator (&c)[Strips][N][2]) {
+  RLVR_CUDA_UNROLL
+  for (int i = 0; i < Strips; ++i) clear(c[i]);
 }
 /// The two accumulators, rounded.
 RLVR_CUDA_KERNEL inline matrix_a rounded(const accumulator (&c)[2]) {
@@ -169,32 +203,16 @@ RLVR_CUDA_KERNEL inline matrix_a rounded(const accumulator (&c)[2]) {
 }
 
 /// A matrix on its way from one warp to another, as the lanes hold it: 16 bytes of each.
-using matrix_chunks = chunk[32];
+using matrix_chunks = words<4>[32];
 RLVR_CUDA_KERNEL inline void put(matrix_chunks& to, const matrix_a& m) {
-  lanes([&](int lane) { write_chunk(to + lane, chunk{{m(lane, 0), m(lane, 1), m(lane, 2), m(lane, 3)}}); });
+  lanes([&](int lane) { write_words(to + lane, words<4>{{m(lane, 0), m(lane, 1), m(lane, 2), m(lane, 3)}}); });
 }
 RLVR_CUDA_KERNEL inline void take(matrix_a& m, const matrix_chunks& from) {
   lanes([&](int lane) {
-    const chunk c = read_chunk(from + lane);
+    const words<4> c = read_words<4>(from + lane);
     RLVR_CUDA_UNROLL
-    for (int r = 0; r < 4; ++r) m(lane, r) = c.words[r];
+    for (int r = 0; r < 4; ++r) m(lane, r) = c.of[r];
   });
-}
-
-/// Every value becomes the merged value of its four lanes of equal g, which hold a row: all four get the same bits.
-template <int N, class Merge>
-RLVR_CUDA_KERNEL void merge_rows(registers<float, N>& x, Merge merge) {
-  RLVR_CUDA_UNROLL
-  for (int apart = 1; apart < 4; apart *= 2) {
-#ifdef __CUDACC__
-    RLVR_CUDA_UNROLL
-    for (int i = 0; i < N; ++i) x(0, i) = merge(x(0, i), __shfl_xor_sync(0xffffffffu, x(0, i), apart));
-#else
-    const registers<float, N> before = x;
-    for (int lane = 0; lane < 32; ++lane)
-      for (int i = 0; i < N; ++i) x(lane, i) = merge(before(lane, i), before(lane ^ apart, i));
-#endif
-  }
 }
 
 /// Two numbers, 4-byte aligned.
@@ -269,7 +287,7 @@ class team {
   template <int Rows, int Width, int Stride>
   RLVR_CUDA_KERNEL void save_rows(const bfloat16* tile, int count, int dim, rows<bfloat16> m) const {
     chunks<Rows, Width>(m, [&](int i, int from, bfloat16* at) {
-      if (i < count && from < dim) write_chunk(at, read_chunk(tile + i * Stride + from));
+      if (i < count && from < dim) write_words(at, read_words<4>(tile + i * Stride + from));
     });
   }
   /// Waits for the caller's copies; others' are there when all have met. The host copies only now, so that what is read

@@ -1,7 +1,8 @@
 #pragma once
 /// A thread block, and a host loop that does the same. A kernel is a function object called with one of them, written
 /// once: its phases are `each`, its sums `reduce` with one tree, its small matrix products `product`. Between two of
-/// them all threads have finished.
+/// them all threads have finished. Its members are its arguments; where it needs them it has `threads` and
+/// `shared_bytes()`. Kernels that share out work by warps use a team of them (attention_warp.cuh).
 
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +35,14 @@ constexpr int threads_of() {
     return Kernel::threads;
   else
     return block_threads;
+}
+/// Bytes of shared memory per block of a kernel, besides that of its reductions: what it says, or none.
+template <class Kernel>
+std::size_t shared_bytes_of(const Kernel& kernel) {
+  if constexpr (requires { kernel.shared_bytes(); })
+    return kernel.shared_bytes();
+  else
+    return 0;
 }
 
 namespace detail {
@@ -146,39 +155,48 @@ struct thread_block {
     }
   }
 };
+template <class Kernel>
+__global__ void __launch_bounds__(threads_of<Kernel>()) run_kernel(const Kernel kernel) {
+  thread_block b{static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y)};
+  kernel(b);
+}
 #endif
 
-/// 16 bytes, read and written at once at places that are 16-byte aligned. Elsewhere a GPU fails, and so does the host.
-struct alignas(16) chunk {
-  std::uint32_t words[4];
+/// 4 N bytes, read and written at once (16 at once where they are more) at places that are aligned to that many.
+/// Elsewhere a GPU fails, and so does the host.
+template <int N>
+struct alignas(N >= 4 ? 16 : 4 * N) words {
+  std::uint32_t of[N];
 };
 #ifndef __CUDACC__
-inline void require_aligned(const void* at, std::size_t bytes) {
-  require(reinterpret_cast<std::uintptr_t>(at) % bytes == 0, "cuda: ", bytes, " bytes at once at a place that is not ",
-          bytes, "-byte aligned");
+template <class T>
+void require_aligned(const void* at) {
+  require(reinterpret_cast<std::uintptr_t>(at) % alignof(T) == 0, "cuda: ", alignof(T),
+          " bytes at once at a place that is not ", alignof(T), "-byte aligned");
 }
 #endif
-template <class T>
-RLVR_CUDA_KERNEL chunk read_chunk(const T* from) {
-  chunk out;
+template <int N>
+RLVR_CUDA_KERNEL words<N> read_words(const void* from) {
 #ifdef __CUDACC__
-  const uint4 c = *reinterpret_cast<const uint4*>(from);
-  out = {{c.x, c.y, c.z, c.w}};
+  return *static_cast<const words<N>*>(from);
 #else
-  require_aligned(from, sizeof out);
+  words<N> out;
+  require_aligned<words<N>>(from);
   std::memcpy(&out, from, sizeof out);
-#endif
   return out;
-}
-template <class T>
-RLVR_CUDA_KERNEL void write_chunk(T* to, const chunk& c) {
-#ifdef __CUDACC__
-  *reinterpret_cast<uint4*>(to) = make_uint4(c.words[0], c.words[1], c.words[2], c.words[3]);
-#else
-  require_aligned(to, sizeof c);
-  std::memcpy(static_cast<void*>(to), &c, sizeof c);
 #endif
 }
+template <int N>
+RLVR_CUDA_KERNEL void write_words(void* to, const words<N>& x) {
+#ifdef __CUDACC__
+  *static_cast<words<N>*>(to) = x;
+#else
+  require_aligned<words<N>>(to);
+  std::memcpy(to, &x, sizeof x);
+#endif
+}
+
+inline constexpr float minus_infinity = -__builtin_huge_valf();
 
 /// Types alike for float and bfloat16.
 template <class T>

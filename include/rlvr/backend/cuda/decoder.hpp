@@ -48,9 +48,10 @@ struct parameter_sink {
 /// needs beside what: a gradient is then as it was. After a device_error part of the sum may have been added to it: it
 /// is to be thrown away, as differentiable says (a copy that keeps it whole would cost as much memory as the
 /// parameters). Parameters are then as they were, and later calls return what they would have returned, if the device
-/// still works: some of CUDA's errors last until the process ends. Where sizes are chosen here and the device refuses
-/// what seemed free, half of it is tried, and the plan says so. What a call worked in is kept for the next one, until a
-/// vector or another policy of the device needs the room. One call at a time.
+/// still works: some of CUDA's errors last until the process ends. Where the device refuses what seemed free, fewer
+/// layers keep their activations; then, where sizes are chosen here, half of them is tried, and the plan says so. What
+/// a call worked in is kept for the next one, until a vector or another policy of the device needs the room. One call
+/// at a time.
 class decoder {
  public:
   using vector = device_vector;
@@ -111,16 +112,23 @@ class decoder {
     require(most * sized(most).own_rows <= std::numeric_limits<std::int32_t>::max(), "cuda::decoder::sample: ", most,
             " rollouts at once of up to ", options.max_tokens, " tokens");
     reserve_lists("sample", sampling_run::list_bytes(sized(most)), sampling_run::result_bytes(sized(most)));
-    const auto [slots, planned] = reserve("sample", "rollouts at once", most, options_.rollouts_at_once == 0, bytes);
-    const sampling_sizes n = sized(slots);
-    plan_.slots = slots;
+    const bool chosen = options_.rollouts_at_once == 0;
+    const std::size_t planned = chosen ? fitting(most, free_for_work(), bytes) : most;
     plan_.planned_slots = planned;
-    plan_.sampling = bytes(slots);
-    plan_.cache = cache_bytes(shape_, n, options_.compute);
+    const auto plan = [&](std::size_t some) {
+      plan_.slots = some;
+      plan_.sampling = bytes(some);
+      plan_.cache = cache_bytes(shape_, sized(some), options_.compute);
+      return concat(some, " rollouts at once, ", plan_.cache, " bytes of it their cache");
+    };
+    const std::size_t slots = reserve("sample", planned, plan, bytes, [&](std::size_t some) {
+      return chosen && some == planned ? (some + 1) / 2 : some;
+    });
+    const sampling_sizes n = sized(slots);
 
     arena parts(memory_.reserve(plan_.sampling));
     sampling_memory memory(shape_, n, options_.compute, parts);
-    const network net = layers();
+    const network net = layers(options_.compute);
     sampling_run run(*space_.where(), net, n, memory, control_, results_);
     rollouts out;
     for (const rollouts& r : run.sample(prompts, requests, options, options_.sample_from, key, ends_)) append(out, r);
@@ -128,9 +136,11 @@ class decoder {
   }
 
   token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) {
-    token_scores out{std::vector<double>(r.tokens.size()), std::vector<double>(r.tokens.size())};
-    run_batches("score", prompts, r, {}, temperature, nullptr, &out);
-    return out;
+    return score_as("score", options_.compute, prompts, r, temperature);
+  }
+  /// The same in float32, from the masters.
+  token_scores score_precisely(const ragged<token>& prompts, const rollouts& r, double temperature) {
+    return score_as("score_precisely", scalar_type::float32, prompts, r, temperature);
   }
 
   void accumulate_score(const ragged<token>& prompts, const rollouts& r, std::span<const double> coefficients,
@@ -141,22 +151,20 @@ class decoder {
     for (std::size_t t = 0; t < coefficients.size(); ++t)
       require(std::isfinite(coefficients[t]), "cuda::decoder::accumulate_score: coefficient ", t, " is ",
               coefficients[t]);
-    run_batches("accumulate_score", prompts, r, coefficients, temperature, g.data(), nullptr);
+    run_batches("accumulate_score", options_.compute, prompts, r, coefficients, temperature, g.data(), nullptr);
   }
 
-  /// What is left of a step from the current parameters in the weights that this policy computes with. Reads
-  /// parameters and direction once. Throws std::invalid_argument for a direction of another size.
+  /// Whether weights and activations are bfloat16.
+  bool rounds() const { return options_.compute == scalar_type::bfloat16; }
+  /// What a step from the current parameters makes of all weights in the type that this policy computes with (norms
+  /// and biases are floats even so). Reads parameters and direction once. Throws std::invalid_argument for a direction
+  /// of another size.
   step_report survival(double alpha, const vector& direction) const {
     check_size("survival", direction);
-    step_report out = space_.survival(theta_, alpha, direction);
-    if (options_.compute == scalar_type::float32) {
-      out.made = out.along = out.wanted;
-      out.moved = out.wanted > 0 ? static_cast<double>(space_.dimension()) : 0;
-    }
-    return out;
+    return space_.survival(theta_, alpha, direction, options_.compute);
   }
 
-  /// Bytes: of parameters, gradient and weights, and of the last micro-batch and sampling run.
+  /// Bytes: of parameters, gradient and weights, and of the last micro-batch and sampling run, refused ones too.
   const memory_plan& plan() const { return plan_; }
 
  private:
@@ -165,7 +173,6 @@ class decoder {
         options_(options),
         shape_(config_),
         space_(std::move(where), rlvr::decoder::layout(config_)),
-        theta_(space_.where(), space_.dimension()),
         memory_(space_.where(), workspace_memory::lent),
         control_(space_.where()),
         results_(space_.where()),
@@ -174,19 +181,27 @@ class decoder {
     require(options.logit_rows > 0, "cuda::decoder: logit_rows is 0");
     require(options.sample_from.top_p > 0 && options.sample_from.top_p <= 1, "cuda::decoder: top_p is ",
             options.sample_from.top_p);
-    if (options.compute == scalar_type::bfloat16) weights_ = buffer(space_.where(), space_.dimension() * 2);
     for (const token t : config_.eos) ends_[static_cast<std::size_t>(t)] = 1;
     plan_.parameters = plan_.gradient = space_.dimension() * sizeof(float);
-    plan_.weights = weights_.bytes();
+    plan_.weights = rounds() ? space_.dimension() * sizeof(bfloat16) : 0;
+    try {
+      theta_ = vector(space_.where(), space_.dimension());
+      if (rounds()) weights_ = buffer(space_.where(), plan_.weights);
+    } catch (const out_of_memory&) {
+      theta_ = {};  // and its bytes are free
+      throw out_of_memory(concat("a decoder of ", plan_.parameters, " bytes of parameters and ", plan_.weights,
+                                 " of weights, to be trained with ", plan_.gradient, " more of gradient,"),
+                          plan_.parameters + plan_.weights, space_.where()->free_bytes());
+    }
   }
 
   /// theta_ and weights_ <- theta + alpha d in one pass.
   void refresh(const float* theta, double alpha, const float* d) {
     space_.where()->step(theta, alpha, d, theta_.data(), static_cast<bfloat16*>(weights_.data()), space_.dimension());
   }
-  network layers() {
-    const operand weights = options_.compute == scalar_type::bfloat16 ? operand{weights_.data(), scalar_type::bfloat16}
-                                                                      : operand{theta_.data(), scalar_type::float32};
+  network layers(scalar_type compute) {
+    const bool rounded = compute == scalar_type::bfloat16;
+    const operand weights{rounded ? weights_.data() : theta_.data(), compute};
     return network(*space_.where(), shape_, theta_.data(), weights, rope_.tables());
   }
   /// Bytes for a workspace, or out_of_memory that says for what, and beside what.
@@ -194,9 +209,10 @@ class decoder {
     try {
       to.reserve(bytes);
     } catch (const out_of_memory&) {
-      throw out_of_memory(concat(where, " of ", what, ", beside ", plan_.parameters, " bytes of parameters, ",
-                                 plan_.weights, " of weights and ", plan_.lists, " of lists,"),
-                          bytes, space_.where()->free_bytes());
+      throw out_of_memory(
+          concat(where, " of ", what, ", beside ", plan_.parameters, " bytes of parameters, ", plan_.weights,
+                 " of weights, ", plan_.gradient, " of each gradient and ", plan_.lists, " of lists,"),
+          bytes, space_.where()->free_bytes());
     }
   }
   void reserve_lists(const char* where, std::size_t lists, std::size_t results) {
@@ -207,23 +223,21 @@ class decoder {
 
   std::size_t free_for_work() { return usable(space_.where()->free_bytes() + kept_bytes(*space_.where())); }
 
-  struct reserved {
-    std::size_t count, planned;
-  };
-  /// Makes room for n `things`, or where it may be chosen for as much of it as is free. When that is refused all the
-  /// same (memory is in pieces), half of it is tried once. Returns what there is room for; throws out_of_memory.
-  template <class Bytes>
-  reserved reserve(const char* where, const char* things, std::size_t n, bool chosen, Bytes bytes) {
-    if (chosen) n = fitting(n, free_for_work(), bytes);
-    const std::size_t half = (n + 1) / 2;
-    try {
-      grab(memory_, where, concat(n, " ", things), bytes(n));
-      return {n, n};
-    } catch (const out_of_memory&) {
-      if (!chosen || bytes(half) == bytes(n)) throw;
+  /// Makes room for `size`. When what seemed free is refused all the same (memory is in pieces), tries less(size), and
+  /// so on while that needs less. Returns what there is room for; throws out_of_memory. plan(size) makes it the plan
+  /// and names it.
+  template <class Size, class Plan, class Bytes, class Less>
+  Size reserve(const char* where, Size size, Plan plan, Bytes bytes, Less less) {
+    for (;;) {
+      try {
+        grab(memory_, where, plan(size), bytes(size));
+        return size;
+      } catch (const out_of_memory&) {
+        const Size next = less(size);
+        if (bytes(next) >= bytes(size)) throw;
+        size = next;
+      }
     }
-    grab(memory_, where, concat(half, " ", things), bytes(half));
-    return {half, n};
   }
 
   /// Where micro-batches of at most so many rows begin and end, and the most rows and completion tokens of one.
@@ -250,10 +264,18 @@ class decoder {
     }
   };
 
-  void run_batches(const char* where, const ragged<token>& prompts, const rollouts& r,
+  token_scores score_as(const char* where, scalar_type compute, const ragged<token>& prompts, const rollouts& r,
+                        double temperature) {
+    token_scores out{std::vector<double>(r.tokens.size()), std::vector<double>(r.tokens.size())};
+    run_batches(where, compute, prompts, r, {}, temperature, nullptr, &out);
+    return out;
+  }
+  void run_batches(const char* where, scalar_type compute, const ragged<token>& prompts, const rollouts& r,
                    std::span<const double> coefficients, double temperature, float* g, token_scores* scores) {
     const std::vector<std::size_t> active = choose(where, prompts, r, coefficients, temperature);
     if (active.empty()) return;
+    decoder_options options = options_;
+    options.compute = compute;
     const pass what = g ? pass::gradient : pass::score;
     std::size_t longest = 0, all = 0;
     for (std::size_t k = 0; k < active.size(); ++k) {
@@ -261,35 +283,39 @@ class decoder {
       longest = std::max(longest, prompts[prompt].size() + own);
       all += own + (k > 0 && r.prompts[active[k - 1]] == prompt ? 0 : prompts[prompt].size());
     }
-    const std::size_t most = most_micro_batch_rows(options_, longest, all);
+    const std::size_t most = most_micro_batch_rows(options, longest, all);
     const auto cut = [&](std::size_t at_most) {
       cut_batches out(prompts, r, active, at_most);
       reserve_lists(where, packing::most_bytes(out.rows, out.tokens), scoring_run::result_bytes(out.rows, out.tokens));
       return out;
     };
     (void)cut(most);  // lists before activations, which take what is free
-    const micro_batch_size chosen = fitting_micro_batch(shape_, most, longest, options_, what, free_for_work());
-    const auto bytes = [&](std::size_t some) {
-      return micro_batch_bytes(shape_, std::max(some, longest), options_, what, chosen.kept_layers);
+    const micro_batch_size planned = fitting_micro_batch(shape_, most, longest, options, what, free_for_work());
+    const auto bytes = [&](const micro_batch_size& some) {
+      return micro_batch_bytes(shape_, std::max(some.rows, longest), options, what, some.kept_layers);
     };
-    const auto [rows, planned] = reserve(where, "rows", chosen.rows, options_.micro_batch_rows == 0, bytes);
-    plan_.rows = std::max(longest, rows);
-    plan_.planned_rows = std::max(longest, planned);
-    plan_.kept_layers = chosen.kept_layers;
-    plan_.micro_batch = bytes(plan_.rows);
+    plan_.planned_rows = std::max(longest, planned.rows);
+    const auto plan = [&](const micro_batch_size& some) {
+      plan_.rows = std::max(longest, some.rows);
+      plan_.kept_layers = some.kept_layers;
+      plan_.micro_batch = bytes(some);
+      return concat(plan_.rows, " rows");
+    };
+    (void)reserve(where, planned, plan, bytes,
+                  [&](const micro_batch_size& some) { return after_refusal(some, planned.rows, options); });
     const cut_batches batches = cut(plan_.rows);
     arena parts(memory_.reserve(plan_.micro_batch));
-    const std::size_t logit_rows = std::min(plan_.rows, options_.logit_rows);
-    batch_memory memory(shape_, plan_.rows, logit_rows, options_.compute, what, parts, plan_.kept_layers);
+    const std::size_t logit_rows = std::min(plan_.rows, options.logit_rows);
+    batch_memory memory(shape_, plan_.rows, logit_rows, options.compute, what, parts, plan_.kept_layers);
 
-    const network net = layers();
-    scoring_run run(*space_.where(), net, {1.0 / temperature, options_.sample_from, logit_rows, g}, memory, control_,
+    const network net = layers(options.compute);
+    scoring_run run(*space_.where(), net, {1.0 / temperature, options.sample_from, logit_rows, g}, memory, control_,
                     results_);
     const auto members = [&](std::size_t k) {
       return std::span(active).subspan(batches.begin[k], batches.begin[k + 1] - batches.begin[k]);
     };
     const auto pack = [&](std::size_t k) {
-      return packing(prompts, r, coefficients, members(k), space_.where()->tiles(options_.compute, shape_.head_dim));
+      return packing(prompts, r, coefficients, members(k), space_.where()->tiles(options.compute, shape_.head_dim));
     };
     packing now = pack(0);
     for (std::size_t k = 0; k + 1 < batches.begin.size(); ++k) {

@@ -3,6 +3,7 @@
 /// host loop that the tests run. Pointers are the device's; calls are asynchronous and in order, except those that
 /// return numbers.
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -76,17 +77,20 @@ struct row_distribution {
   double top, sum, entropy;
 };
 
-/// What became of a displacement of bfloat16 weights.
+/// What became of a displacement alpha d in rounded weights.
 struct step_report {
   double wanted = 0;  ///< |alpha d|^2
   double made = 0;    ///< |w(theta + alpha d) - w(theta)|^2, w the rounding
-  double along = 0;   ///< their inner product: along / wanted is the share that survives
+  double along = 0;   ///< their inner product
   double moved = 0;   ///< coordinates whose weights changed
 
-  /// The share of the displacement that survives: 1 when all of it does (or when there is none), 0 when every weight
-  /// stayed, above 1 when the roundings happen to fall outward. What is made beside the displacement is not in it:
-  /// |made - wanted|^2 = wanted + made - 2 along.
-  double share() const { return wanted > 0 ? along / wanted : 1.0; }
+  /// Between what was wanted and what was made: near 1 when the displacement survives, 0 when every weight stayed, 1
+  /// when there is none. Roundings are fair, so that along / wanted is about 1 whatever is swallowed: the few weights
+  /// that move move too far.
+  double cosine() const {
+    if (wanted == 0) return 1;
+    return made == 0 ? 0 : along / (std::sqrt(wanted) * std::sqrt(made));
+  }
 };
 
 /// Rows of queries, and of queries and keys for the gradient, that attention_tasks and key_tasks are cut into.
@@ -111,7 +115,9 @@ class device {
   virtual void download(void* to, const void* from, std::size_t bytes) = 0;  ///< returns when `to` is there
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void clear(void* to, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;  ///< throws the device_error of whatever failed since
+  /// Throws the device_error of whatever failed since: a kernel that fails as it runs is told by the next call that
+  /// waits for it, under that call's name.
+  virtual void synchronize() = 0;
   /// The cudaStream_t that all calls go to, for kernels of your own (see map.cuh).
   virtual void* stream() = 0;
   /// Memory that is kept only for a next call; a buffer for which there is too little room has it given back.
@@ -125,7 +131,8 @@ class device {
   virtual void gram(std::span<const float* const> x, std::size_t n, double* out) = 0;
   /// y <- theta + alpha d (where y is not null), weights <- the same rounded (where not null).
   virtual void step(const float* theta, double alpha, const float* d, float* y, bfloat16* weights, std::size_t n) = 0;
-  virtual step_report step_survival(const float* theta, double alpha, const float* d, std::size_t n) = 0;
+  virtual step_report step_survival(const float* theta, double alpha, const float* d, scalar_type weights,
+                                    std::size_t n) = 0;
   // The maps of adamw: y_i <- f(y_i, x_i), f(y_i, m_i, v_i).
   virtual void map(rlvr::detail::decay_towards f, float* y, std::size_t n, const float* x) = 0;
   virtual void map(rlvr::detail::decay_towards_square f, float* y, std::size_t n, const float* x) = 0;

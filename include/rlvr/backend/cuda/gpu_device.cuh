@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -37,23 +38,26 @@ inline void check(cublasStatus_t status, const char* call, const char* place) {
 #define RLVR_CUDA_CHECK(...) \
   ::rlvr::cuda::detail::check(__VA_ARGS__, #__VA_ARGS__, __FILE__ ":" RLVR_CUDA_TEXT(__LINE__))
 
-template <class Kernel>
-__global__ void __launch_bounds__(threads_of<Kernel>()) run_kernel(const Kernel kernel) {
-  thread_block b{static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y)};
-  kernel(b);
-}
+/// What CUDA made and `destroy` gives back.
+template <class Handle, auto destroy>
+struct owned {
+  Handle handle{};
+  owned() = default;
+  owned(const owned&) = delete;
+  owned& operator=(const owned&) = delete;
+  ~owned() {
+    if (handle) (void)destroy(handle);
+  }
+};
+
+/// Memory of the device, for as long as it stands.
+struct fixed_memory : owned<void*, cudaFree> {
+  explicit fixed_memory(std::size_t bytes) { RLVR_CUDA_CHECK(cudaMalloc(&handle, bytes)); }
+};
 
 /// A stream that does not wait for the default one.
-class stream {
- public:
-  stream() { RLVR_CUDA_CHECK(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking)); }
-  stream(const stream&) = delete;
-  stream& operator=(const stream&) = delete;
-  ~stream() { cudaStreamDestroy(handle_); }
-  cudaStream_t get() const { return handle_; }
-
- private:
-  cudaStream_t handle_ = nullptr;
+struct stream : owned<cudaStream_t, cudaStreamDestroy> {
+  stream() { RLVR_CUDA_CHECK(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking)); }
 };
 
 /// Pinned memory between the host's and the device's, in two halves: while the device reads one, the host fills the
@@ -61,58 +65,33 @@ class stream {
 class staging {
  public:
   staging() {
-    RLVR_CUDA_CHECK(cudaMallocHost(&memory_, 2 * half));
-    for (cudaEvent_t& e : read_)
-      if (const cudaError_t status = cudaEventCreateWithFlags(&e, cudaEventDisableTiming); status != cudaSuccess) {
-        release();
-        RLVR_CUDA_CHECK(status);
-      }
+    RLVR_CUDA_CHECK(cudaMallocHost(&memory_.handle, 2 * half));
+    for (auto& e : read_) RLVR_CUDA_CHECK(cudaEventCreateWithFlags(&e.handle, cudaEventDisableTiming));
   }
-  staging(const staging&) = delete;
-  staging& operator=(const staging&) = delete;
-  ~staging() { release(); }
 
   void upload(void* to, const void* from, std::size_t bytes, cudaStream_t s) {
     for (std::size_t at = 0; at < bytes; at += half) {
       const std::size_t some = std::min(half, bytes - at);
-      char* piece = static_cast<char*>(memory_) + next_ * half;
-      RLVR_CUDA_CHECK(cudaEventSynchronize(read_[next_]));  // returns at once when nothing was recorded yet
+      char* piece = static_cast<char*>(memory_.handle) + next_ * half;
+      RLVR_CUDA_CHECK(cudaEventSynchronize(read_[next_].handle));  // returns at once when nothing was recorded yet
       std::memcpy(piece, static_cast<const char*>(from) + at, some);
       RLVR_CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(to) + at, piece, some, cudaMemcpyHostToDevice, s));
-      RLVR_CUDA_CHECK(cudaEventRecord(read_[next_], s));
+      RLVR_CUDA_CHECK(cudaEventRecord(read_[next_].handle, s));
       next_ = 1 - next_;
     }
   }
 
  private:
   static constexpr std::size_t half = std::size_t{4} << 20;
-  void release() {
-    for (cudaEvent_t e : read_)
-      if (e) cudaEventDestroy(e);
-    cudaFreeHost(memory_);
-  }
-  void* memory_ = nullptr;
-  cudaEvent_t read_[2] = {};
+  owned<void*, cudaFreeHost> memory_;
+  owned<cudaEvent_t, cudaEventDestroy> read_[2];
   int next_ = 0;
 };
 
 /// Matrix products; a plan per shape, the first that the library's heuristic offers: the same for the same shape.
 class matrix_products {
  public:
-  matrix_products() {
-    RLVR_CUDA_CHECK(cublasLtCreate(&handle_));
-    const cudaError_t status = cudaMalloc(&workspace_, workspace_bytes);
-    if (status == cudaSuccess) return;
-    cublasLtDestroy(handle_);
-    RLVR_CUDA_CHECK(status);
-  }
-  matrix_products(const matrix_products&) = delete;
-  matrix_products& operator=(const matrix_products&) = delete;
-  ~matrix_products() {
-    clear();
-    cudaFree(workspace_);
-    cublasLtDestroy(handle_);
-  }
+  matrix_products() { RLVR_CUDA_CHECK(cublasLtCreate(&handle_.handle)); }
 
   void run(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
            operand c, cudaStream_t stream) {
@@ -129,21 +108,17 @@ class matrix_products {
                     std::min(alignment(from.data), alignment(c.data))};
     auto found = plans_.find(shape);
     if (found == plans_.end()) {
-      if (plans_.size() >= most_plans) clear();
-      plan made;
-      try {
-        make(shape, a.type, c.type, made);
-      } catch (...) {
-        release(made);
-        throw;
-      }
-      found = plans_.emplace(shape, made).first;
+      if (plans_.size() >= most_plans) plans_.clear();
+      auto made = std::make_unique<plan>();
+      make(shape, a.type, c.type, *made);
+      found = plans_.emplace(shape, std::move(made)).first;
     }
-    plan& p = found->second;
+    plan& p = *found->second;
     const float one = 1.f, beta = addend.data ? 1.f : 0.f;
     // Row-major c = a b is column-major c^T = b^T a^T.
-    RLVR_CUDA_CHECK(cublasLtMatmul(handle_, p.operation, &one, b.data, p.left, a.data, p.right, &beta, from.data,
-                                   p.result, c.data, p.result, &p.algorithm, workspace_, workspace_bytes, stream));
+    RLVR_CUDA_CHECK(cublasLtMatmul(handle_.handle, p.operation.handle, &one, b.data, p.left.handle, a.data,
+                                   p.right.handle, &beta, from.data, p.result.handle, c.data, p.result.handle,
+                                   &p.algorithm, workspace_.handle, workspace_bytes, stream));
   }
 
  private:
@@ -151,8 +126,8 @@ class matrix_products {
   static constexpr std::size_t most_plans = 4096;  ///< weight gradients have one for every number of rows
   using key = std::array<std::int64_t, 9>;
   struct plan {
-    cublasLtMatmulDesc_t operation = nullptr;
-    cublasLtMatrixLayout_t left = nullptr, right = nullptr, result = nullptr;
+    owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy> operation;
+    owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy> left, right, result;
     cublasLtMatmulAlgo_t algorithm{};
   };
 
@@ -168,54 +143,43 @@ class matrix_products {
                k = static_cast<std::uint64_t>(shape[3]);
     const cublasOperation_t left = form == product_form::nt ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t right = form == product_form::tn ? CUBLAS_OP_T : CUBLAS_OP_N;
-    RLVR_CUDA_CHECK(cublasLtMatmulDescCreate(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    RLVR_CUDA_CHECK(cublasLtMatmulDescSetAttribute(p.operation, CUBLASLT_MATMUL_DESC_TRANSA, &left, sizeof left));
-    RLVR_CUDA_CHECK(cublasLtMatmulDescSetAttribute(p.operation, CUBLASLT_MATMUL_DESC_TRANSB, &right, sizeof right));
-    const auto layout = [](cublasLtMatrixLayout_t& to, cudaDataType_t type, std::uint64_t rows, std::uint64_t columns) {
-      RLVR_CUDA_CHECK(cublasLtMatrixLayoutCreate(&to, type, rows, columns, static_cast<std::int64_t>(rows)));
+    const auto describe = [&](cublasLtMatmulDescAttributes_t what, const auto& value) {
+      RLVR_CUDA_CHECK(cublasLtMatmulDescSetAttribute(p.operation.handle, what, &value, sizeof value));
+    };
+    RLVR_CUDA_CHECK(cublasLtMatmulDescCreate(&p.operation.handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    describe(CUBLASLT_MATMUL_DESC_TRANSA, left);
+    describe(CUBLASLT_MATMUL_DESC_TRANSB, right);
+    const auto layout = [](auto& to, cudaDataType_t type, std::uint64_t rows, std::uint64_t columns) {
+      RLVR_CUDA_CHECK(cublasLtMatrixLayoutCreate(&to.handle, type, rows, columns, static_cast<std::int64_t>(rows)));
     };
     layout(p.left, type_of(in), left == CUBLAS_OP_T ? k : n, left == CUBLAS_OP_T ? n : k);
     layout(p.right, type_of(in), right == CUBLAS_OP_T ? m : k, right == CUBLAS_OP_T ? k : m);
     layout(p.result, type_of(out), n, m);
 
-    cublasLtMatmulPreference_t preference = nullptr;
-    RLVR_CUDA_CHECK(cublasLtMatmulPreferenceCreate(&preference));
+    owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy> preference;
+    RLVR_CUDA_CHECK(cublasLtMatmulPreferenceCreate(&preference.handle));
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what, const auto& value) {
-      return cublasLtMatmulPreferenceSetAttribute(preference, what, &value, sizeof value);
+      RLVR_CUDA_CHECK(cublasLtMatmulPreferenceSetAttribute(preference.handle, what, &value, sizeof value));
     };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(shape[7]));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(shape[6]));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(shape[8]));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(shape[8]));
     cublasLtMatmulHeuristicResult_t best{};
     int count = 0;
-    cublasStatus_t status = prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    const auto aligned = [&](cublasLtMatmulPreferenceAttributes_t what, std::int64_t bytes) {
-      if (status == CUBLAS_STATUS_SUCCESS) status = prefer(what, static_cast<std::uint32_t>(bytes));
-    };
-    aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, shape[7]);
-    aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape[6]);
-    aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape[8]);
-    aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, shape[8]);
-    if (status == CUBLAS_STATUS_SUCCESS)
-      status = cublasLtMatmulAlgoGetHeuristic(handle_, p.operation, p.left, p.right, p.result, p.result, preference, 1,
-                                              &best, &count);
-    cublasLtMatmulPreferenceDestroy(preference);
-    RLVR_CUDA_CHECK(status);
+    RLVR_CUDA_CHECK(cublasLtMatmulAlgoGetHeuristic(handle_.handle, p.operation.handle, p.left.handle, p.right.handle,
+                                                   p.result.handle, p.result.handle, preference.handle, 1, &best,
+                                                   &count));
     if (count == 0)
       throw device_error("cublasLtMatmulAlgoGetHeuristic", __FILE__ ":" RLVR_CUDA_TEXT(__LINE__),
                          concat("no algorithm for a product of ", m, " x ", n, " x ", k));
     p.algorithm = best.algo;
   }
-  void clear() {
-    for (auto& entry : plans_) release(entry.second);
-    plans_.clear();
-  }
-  static void release(plan& p) {
-    for (cublasLtMatrixLayout_t layout : {p.left, p.right, p.result})
-      if (layout) cublasLtMatrixLayoutDestroy(layout);
-    if (p.operation) cublasLtMatmulDescDestroy(p.operation);
-  }
 
-  cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
-  std::map<key, plan> plans_;
+  owned<cublasLtHandle_t, cublasLtDestroy> handle_;
+  fixed_memory workspace_{workspace_bytes};
+  std::map<key, std::unique_ptr<plan>> plans_;
 };
 
 /// One GPU and one stream, in whose order everything happens: the host runs ahead of the device, and waits only where
@@ -225,7 +189,7 @@ class gpu_device final : public kernel_device<gpu_device> {
   explicit gpu_device(int index) : index_(open(index)) {}
   ~gpu_device() override {
     cudaSetDevice(index_);
-    cudaStreamSynchronize(stream_.get());
+    cudaStreamSynchronize(stream_.handle);
   }
 
   void* allocate(std::size_t bytes) override {
@@ -236,13 +200,14 @@ class gpu_device final : public kernel_device<gpu_device> {
       (void)cudaGetLastError();
       throw out_of_memory("cudaMalloc", bytes, free_bytes());
     }
-    RLVR_CUDA_CHECK(status);
+    detail::check(status, "cudaMalloc", __FILE__ ":" RLVR_CUDA_TEXT(__LINE__));
     return data;
   }
   void release(void* data) noexcept override {
     cudaSetDevice(index_);
-    cudaStreamSynchronize(stream_.get());  // what is under way may use it
+    cudaStreamSynchronize(stream_.handle);  // what is under way may use it
     cudaFree(data);
+    (void)cudaGetLastError();  // what failed is told by the next call that waits, not blamed on the next launch
   }
   std::size_t free_bytes() override {
     use();
@@ -252,57 +217,49 @@ class gpu_device final : public kernel_device<gpu_device> {
   }
   void upload(void* to, const void* from, std::size_t bytes) override {
     use();
-    staging_.upload(to, from, bytes, stream_.get());
+    staging_.upload(to, from, bytes, stream_.handle);
   }
   void download(void* to, const void* from, std::size_t bytes) override {
     use();
-    RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()));
+    RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.handle));
     synchronize();
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
     use();
-    RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+    RLVR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.handle));
   }
   void clear(void* to, std::size_t bytes) override {
     use();
-    RLVR_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream_.get()));
+    RLVR_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream_.handle));
   }
   void synchronize() override {
     use();
-    RLVR_CUDA_CHECK(cudaStreamSynchronize(stream_.get()));
+    RLVR_CUDA_CHECK(cudaStreamSynchronize(stream_.handle));
   }
   void* stream() override {
     use();
-    return stream_.get();
+    return stream_.handle;
   }
 
   using kernel_device::multiply;
   void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
                 operand c) override {
     use();
-    products_.run(form, m, n, k, a, b, addend, c, stream_.get());
+    products_.run(form, m, n, k, a, b, addend, c, stream_.handle);
   }
 
   template <class Kernel>
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
     use();
-    const std::size_t bytes = kernel.shared_bytes();
+    const std::size_t bytes = shared_bytes_of(kernel);
     if (bytes > 32 * 1024) allow_shared<Kernel>(bytes);  // that of reductions is not in `bytes`
     const dim3 grid(static_cast<unsigned>(x), static_cast<unsigned>(y));
-    run_kernel<Kernel><<<grid, threads_of<Kernel>(), bytes, stream_.get()>>>(kernel);
+    run_kernel<Kernel><<<grid, threads_of<Kernel>(), bytes, stream_.handle>>>(kernel);
     detail::check(cudaGetLastError(), __PRETTY_FUNCTION__, __FILE__ ":" RLVR_CUDA_TEXT(__LINE__));  // names the kernel
   }
-  void* scratch() { return scratch_.data; }
+  void* scratch() { return scratch_.handle; }
 
  private:
-  struct fixed_memory {
-    void* data = nullptr;
-    fixed_memory() { RLVR_CUDA_CHECK(cudaMalloc(&data, scratch_bytes)); }
-    fixed_memory(const fixed_memory&) = delete;
-    fixed_memory& operator=(const fixed_memory&) = delete;
-    ~fixed_memory() { cudaFree(data); }
-  };
-
   static int open(int index) {
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
@@ -334,7 +291,7 @@ class gpu_device final : public kernel_device<gpu_device> {
   }
 
   int index_;
-  fixed_memory scratch_;
+  fixed_memory scratch_{scratch_bytes};
   cuda::stream stream_;
   staging staging_;
   matrix_products products_;

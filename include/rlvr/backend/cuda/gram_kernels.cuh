@@ -82,19 +82,19 @@ struct gram_spans {
         for (int i = 0; i < 2 * squares; ++i) s.sums[i / 2](lane, i % 2) = 0;
       });
       for (std::int64_t at = from + w * tile; at < end; at += warps * tile) {
-        warp::registers<float[quad], Matrices * quads> numbers;
+        warp::registers<numbers<quad>, Matrices * quads> held;
         const bool whole = by_quads && at + tile <= end;
         warp::lanes([&](int lane) {
           const std::int64_t first = at + lane / 4 / copy * columns + lane % 4 * quad;
           if (whole) {
             RLVR_CUDA_UNROLL
             for (int q = 0; q < Matrices * quads; ++q)
-              read_quad(rows(lane, q / quads) + first + q % quads * 4 * quad, numbers(lane, q));
+              held(lane, q) = read<quad>(rows(lane, q / quads) + first + q % quads * 4 * quad);
           } else {
             RLVR_CUDA_UNROLL
             for (int i = 0; i < Matrices * quads * quad; ++i) {
               const std::int64_t c = first + i / quad % quads * 4 * quad + i % quad;
-              numbers(lane, i / quad)[i % quad] = c < end ? rows(lane, i / quad / quads)[c] : 0.f;
+              held(lane, i / quad)[i % quad] = c < end ? rows(lane, i / quad / quads)[c] : 0.f;
             }
           }
         });
@@ -104,7 +104,7 @@ struct gram_spans {
           warp::lanes([&](int lane) {
             RLVR_CUDA_UNROLL
             for (int m = 0; m < Matrices; ++m)
-              column(lane, m) = static_cast<double>(numbers(lane, m * quads + i / quad)[i % quad]);
+              column(lane, m) = static_cast<double>(held(lane, m * quads + i / quad)[i % quad]);
           });
           RLVR_CUDA_UNROLL
           for (int m = 0; m < Matrices; ++m) {

@@ -73,11 +73,11 @@ class host_device final : public kernel_device<host_device> {
   void multiply(product_form form, std::int64_t m, std::int64_t n, std::int64_t k, operand a, operand b, operand addend,
                 operand c) override {
     count(calls.products, "multiply");
-    detail::with_type(a.type, [&](auto* in) {
-      detail::with_type(c.type, [&](auto* out) {
-        const auto *x = detail::as(a, in), *y = detail::as(b, in);
-        auto* z = detail::as(c, out);
-        const auto* plus = detail::as(addend, out);
+    detail::with_type(a.type, [&]<class In>(In*) {
+      detail::with_type(c.type, [&]<class Out>(Out*) {
+        const In *x = detail::as<In>(a), *y = detail::as<In>(b);
+        Out* z = detail::as<Out>(c);
+        const Out* plus = detail::as<Out>(addend);
         for (std::int64_t i = 0; i < m; ++i)
           for (std::int64_t j = 0; j < n; ++j) {
             float sum = plus ? cuda::load(plus, i * n + j) : 0.f;
@@ -93,7 +93,7 @@ class host_device final : public kernel_device<host_device> {
   template <class Kernel>
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
     count(calls.kernels, "launch");
-    const std::size_t bytes = kernel.shared_bytes();
+    const std::size_t bytes = shared_bytes_of(kernel);
     require(x < std::int64_t{1} << 31 && y < 65536 && bytes <= 163 * 1024, "cuda: a grid of ", x, " x ", y,
             " blocks with ", bytes, " bytes of shared memory is more than an A100 has");
     if (shared_.size() * sizeof(block_memory) < bytes) shared_.resize(bytes / sizeof(block_memory) + 1);

@@ -37,7 +37,7 @@ void with_type(scalar_type type, F f) {
     f(static_cast<bfloat16*>(nullptr));
 }
 template <class S>
-S* as(const operand& x, S*) {
+S* as(const operand& x) {
   return static_cast<S*>(x.data);
 }
 }  // namespace detail
@@ -86,9 +86,10 @@ class kernel_device : public device {
     else
       coordinates(kernels::same{}, {theta}, y, weights, n);
   }
-  step_report step_survival(const float* theta, double alpha, const float* d, std::size_t n) override {
+  step_report step_survival(const float* theta, double alpha, const float* d, scalar_type weights,
+                            std::size_t n) override {
     double out[4];
-    sum_spans<4>(kernels::survival_sums{alpha}, theta, d, n, out);
+    detail::with_type(weights, [&]<class S>(S*) { sum_spans<4>(kernels::survival_sums<S>{alpha}, theta, d, n, out); });
     return {out[0], out[1], out[2], out[3]};
   }
   void map(rlvr::detail::decay_towards f, float* y, std::size_t n, const float* x) override {
@@ -102,13 +103,13 @@ class kernel_device : public device {
   }
 
   void embed(operand table, const std::int32_t* tokens, std::int32_t rows, std::int32_t width, float* x) override {
-    detail::with_type(table.type, [&]<class S>(S* type) {
-      launch(rows, 1, kernels::embed_rows<S>{{}, detail::as(table, type), tokens, width, x});
+    detail::with_type(table.type, [&]<class S>(S*) {
+      launch(rows, 1, kernels::embed_rows<S>{detail::as<S>(table), tokens, width, x});
     });
   }
   void embed_backward(const float* dx, const std::int32_t* tokens, const std::int32_t* begin, const std::int32_t* rows,
                       std::int32_t distinct, std::int32_t width, float* dtable) override {
-    launch(distinct, 1, kernels::embed_gradient{{}, dx, tokens, begin, rows, width, dtable});
+    launch(distinct, 1, kernels::embed_gradient{dx, tokens, begin, rows, width, dtable});
   }
   void cast(const float* x, operand y, std::size_t n) override {
     if (y.type == scalar_type::float32)
@@ -121,42 +122,33 @@ class kernel_device : public device {
   }
   void gather(const float* x, const std::int32_t* from, std::int32_t count, std::int32_t width, float* y,
               const std::int32_t* to) override {
-    launch(count, 1, kernels::gather_rows{{}, x, from, width, y, to});
+    launch(count, 1, kernels::gather_rows{x, from, width, y, to});
   }
   void scatter_add(const float* x, const std::int32_t* rows, std::int32_t count, std::int32_t width,
                    float* y) override {
-    launch(count, 1, kernels::scatter_sum{{}, x, rows, width, y});
+    launch(count, 1, kernels::scatter_sum{x, rows, width, y});
   }
   void add_bias(operand y, std::int32_t rows, std::int32_t width, const float* bias) override {
-    detail::with_type(y.type, [&]<class S>(S* type) {
-      launch(rows, 1, kernels::bias_rows<S>{{}, detail::as(y, type), width, bias});
+    detail::with_type(y.type, [&]<class S>(S*) {
+      launch(rows, 1, kernels::bias_rows<S>{detail::as<S>(y), width, bias});
     });
   }
   void bias_gradient(operand dy, std::int32_t rows, std::int32_t width, float* db) override {
-    detail::with_type(dy.type, [&]<class S>(S* type) {
+    detail::with_type(dy.type, [&]<class S>(S*) {
       using kernel = kernels::column_spans<S>;
       const std::int64_t span = rows_per_block(rows, width, 512), spans = blocks_of(rows, span);
       auto* partial = static_cast<float*>(self().scratch());
-      launch(blocks_of(width, kernel::columns), spans, kernel{{}, rows, width, span, detail::as(dy, type), partial});
+      launch(blocks_of(width, kernel::columns), spans, kernel{rows, width, span, detail::as<S>(dy), partial});
       add_columns(partial, spans, width, db);
     });
   }
   void rms_norm(row_shape s, row_operand x, const float* w, double eps, row_operand y, float* r,
                 const float* addend) override {
-    detail::with_type(x.at.type, [&]<class X>(X* from) {
-      detail::with_type(y.at.type, [&]<class Y>(Y* to) {
+    detail::with_type(x.at.type, [&]<class X>(X*) {
+      detail::with_type(y.at.type, [&]<class Y>(Y*) {
         launch(s.rows, s.groups,
-               kernels::normalise<X, Y>{{},
-                                        s.groups,
-                                        s.width,
-                                        detail::as(x.at, from),
-                                        x.stride,
-                                        w,
-                                        static_cast<float>(eps),
-                                        detail::as(y.at, to),
-                                        y.stride,
-                                        r,
-                                        addend});
+               kernels::normalise<X, Y>{s.groups, s.width, detail::as<X>(x.at), x.stride, w, static_cast<float>(eps),
+                                        detail::as<Y>(y.at), y.stride, r, addend});
       });
     });
   }
@@ -164,11 +156,11 @@ class kernel_device : public device {
                          float* dw, result_mode mode, operand rounded) override {
     const std::int64_t vectors = std::int64_t{s.rows} * s.groups, span = rows_per_block(vectors, s.width, 16);
     auto* partial = static_cast<float*>(self().scratch());
-    const auto run = [&]<class X, class Y, class Z>(X* from, Y* to, Z* copy) {
+    const auto run = [&]<class X, class Y, class Z>(X*, Y*, Z*) {
       launch(blocks_of(vectors, span), 1,
-             kernels::normalise_gradient<X, Y, Z>{
-                 vectors, s.groups, s.width, span, detail::as(dy.at, from), dy.stride, detail::as(x.at, from), x.stride,
-                 w, r, detail::as(dx.at, to), dx.stride, mode == result_mode::add, detail::as(rounded, copy), partial});
+             kernels::normalise_gradient<X, Y, Z>{vectors, s.groups, s.width, span, detail::as<X>(dy.at), dy.stride,
+                                                  detail::as<X>(x.at), x.stride, w, r, detail::as<Y>(dx.at), dx.stride,
+                                                  mode == result_mode::add, detail::as<Z>(rounded), partial});
     };
     // dy and x are of one type everywhere in a decoder.
     detail::with_type(x.at.type, [&](auto* from) {
@@ -181,10 +173,9 @@ class kernel_device : public device {
   }
   void prepare_heads(attention_shape shape, std::int32_t rows, operand raw, operand qkv,
                      const head_preparation& how) override {
-    detail::with_type(qkv.type, [&]<class S>(S* type) {
+    detail::with_type(qkv.type, [&]<class S>(S*) {
       launch(rows, 1,
-             kernels::prepare_row<S>{shape, detail::as(raw, type), detail::as(qkv, type), how,
-                                     detail::as(how.cache, type)});
+             kernels::prepare_row<S>{shape, detail::as<S>(raw), detail::as<S>(qkv), how, detail::as<S>(how.cache)});
     });
   }
   void prepare_heads_backward(attention_shape s, std::int32_t rows, operand dqkv, operand raw,
@@ -192,9 +183,9 @@ class kernel_device : public device {
     const std::int64_t span = rows_per_block(rows, 2 * s.head_dim, 16), spans = blocks_of(rows, span);
     auto* q_partial = static_cast<float*>(self().scratch());
     float* k_partial = q_partial + spans * s.head_dim;
-    detail::with_type(dqkv.type, [&]<class S>(S* type) {
+    detail::with_type(dqkv.type, [&]<class S>(S*) {
       launch(spans, 1,
-             kernels::prepare_gradient<S>{s, rows, span, detail::as(dqkv, type), detail::as(raw, type), how, q_partial,
+             kernels::prepare_gradient<S>{s, rows, span, detail::as<S>(dqkv), detail::as<S>(raw), how, q_partial,
                                           k_partial});
     });
     if (!how.q_norm) return;
@@ -202,16 +193,15 @@ class kernel_device : public device {
     add_columns(k_partial, spans, s.head_dim, dk_norm);
   }
   void swiglu(operand gate_up, std::int32_t rows, std::int32_t width, operand out) override {
-    detail::with_type(out.type, [&]<class S>(S* type) {
-      launch(rows, 1, kernels::gate<S>{{}, detail::as(gate_up, type), width, detail::as(out, type)});
+    detail::with_type(out.type, [&]<class S>(S*) {
+      launch(rows, 1, kernels::gate<S>{detail::as<S>(gate_up), width, detail::as<S>(out)});
     });
   }
   void swiglu_backward(operand dout, operand gate_up, std::int32_t rows, std::int32_t width,
                        operand dgate_up) override {
-    detail::with_type(dout.type, [&]<class S>(S* type) {
+    detail::with_type(dout.type, [&]<class S>(S*) {
       launch(rows, 1,
-             kernels::gate_gradient<S>{
-                 {}, detail::as(dout, type), detail::as(gate_up, type), width, detail::as(dgate_up, type)});
+             kernels::gate_gradient<S>{detail::as<S>(dout), detail::as<S>(gate_up), width, detail::as<S>(dgate_up)});
     });
   }
 
@@ -224,60 +214,52 @@ class kernel_device : public device {
   void attention(attention_shape shape, const attention_task* tasks, std::int32_t count, operand q,
                  std::int64_t q_stride, key_value_rows prefix, key_value_rows own, operand out, std::int64_t out_stride,
                  float* log_sum, bool grouped) override {
-    detail::with_type(q.type, [&]<class S>(S* type) {
-      const float scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
+    detail::with_type(q.type, [&]<class S>(S*) {
+      const auto rows = [](const key_value_rows& x) {
+        return kernels::key_values<S>{detail::as<S>(x.keys), detail::as<S>(x.values), static_cast<int>(x.stride)};
+      };
+      const kernels::attention_call<S> call{shape,
+                                            tasks,
+                                            detail::as<S>(q),
+                                            q_stride,
+                                            rows(prefix),
+                                            rows(own),
+                                            detail::as<S>(out),
+                                            out_stride,
+                                            log_sum,
+                                            1 / std::sqrt(static_cast<float>(shape.head_dim)),
+                                            count};
       if (grouped && kernels::fits_decode<S>(shape.head_dim))
         return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
-          const kernels::decode_kernel<S, Width> kernel{
-              {shape, tasks, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
-               detail::as(prefix.values, type), static_cast<int>(prefix.stride), detail::as(own.keys, type),
-               detail::as(own.values, type), static_cast<int>(own.stride), detail::as(out, type), out_stride, log_sum,
-               scale}};
+          const kernels::decode_kernel<S, Width> kernel{{call}};
           launch(kernel.blocks(count), 1, kernel);
         });
       if constexpr (std::is_same_v<S, bfloat16>)
         if (kernels::fits_registers(shape.head_dim))
           return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
-            launch(count, shape.heads,
-                   kernels::attend_forward_in_registers<Width>{
-                       shape, tasks, count, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
-                       detail::as(prefix.values, type), prefix.stride, detail::as(own.keys, type),
-                       detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum, scale});
+            launch(count, shape.heads, kernels::attend_forward_in_registers<Width>{call});
           });
-      launch(count, shape.heads,
-             kernels::attend_forward<S>{
-                 shape, tasks, detail::as(q, type), q_stride, detail::as(prefix.keys, type),
-                 detail::as(prefix.values, type), prefix.stride, detail::as(own.keys, type),
-                 detail::as(own.values, type), own.stride, detail::as(out, type), out_stride, log_sum});
+      launch(count, shape.heads, kernels::attend_forward<S>{call});
     });
   }
   void attention_backward(attention_shape shape, std::int32_t rows, const attention_task* tasks, std::int32_t count,
                           const key_task* keys, std::int32_t key_count, const std::int32_t* positions, operand qkv,
                           operand out, operand dout, const float* log_sum, float* delta, operand dqkv) override {
-    detail::with_type(qkv.type, [&]<class S>(S* type) {
+    detail::with_type(qkv.type, [&]<class S>(S*) {
+      const kernels::attention_gradient_call<S> call{
+          shape, detail::as<S>(qkv), detail::as<S>(out), detail::as<S>(dout), log_sum, delta, detail::as<S>(dqkv)};
       if constexpr (std::is_same_v<S, bfloat16>)
         if (kernels::fits_registers(shape.head_dim))
           return kernels::with_width(shape.head_dim, [&]<int Width>(std::integral_constant<int, Width>) {
             const kernels::attention_gradient_in_registers<Width> common{
-                shape,
-                detail::as(qkv, type),
-                detail::as(out, type),
-                detail::as(dout, type),
-                log_sum,
-                delta,
-                detail::as(dqkv, type),
-                1 / std::sqrt(static_cast<float>(shape.head_dim))};
-            launch(count, shape.heads, kernels::attend_backward_queries_in_registers<Width>(common, tasks, count));
+                call, 1 / std::sqrt(static_cast<float>(shape.head_dim))};
+            launch(count, shape.heads, kernels::attend_backward_queries_in_registers<Width>{common, tasks, count});
             launch(key_count, shape.kv_heads,
-                   kernels::attend_backward_keys_in_registers<Width>(common, keys, positions));
+                   kernels::attend_backward_keys_in_registers<Width>{common, keys, positions});
           });
-      launch(rows, 1,
-             kernels::attention_delta<S>{
-                 {}, shape.heads, shape.head_dim, detail::as(out, type), detail::as(dout, type), delta});
-      const kernels::attention_gradient<S> common{shape,   positions, detail::as(qkv, type), detail::as(dout, type),
-                                                  log_sum, delta,     detail::as(dqkv, type)};
-      launch(count, shape.heads, kernels::attend_backward_queries<S>(common, tasks));
-      launch(key_count, shape.kv_heads, kernels::attend_backward_keys<S>(common, keys));
+      launch(rows, 1, kernels::attention_delta<S>{call});
+      launch(count, shape.heads, kernels::attend_backward_queries<S>{{call}, tasks});
+      launch(key_count, shape.kv_heads, kernels::attend_backward_keys<S>{{call}, keys, positions});
     });
   }
 
@@ -287,38 +269,32 @@ class kernel_device : public device {
   }
   void distributions(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                      row_distribution* out) override {
-    launch(rows, 1, kernels::softmax_rows{logits, vocab, static_cast<float>(inverse_temperature), out});
+    launch(rows, 1, kernels::softmax_rows{logit_rows(logits, vocab, inverse_temperature), out});
   }
   void edge_log_probs(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                       const row_distribution* p, const std::int32_t* begin, const std::int32_t* next,
                       double* log_probs) override {
-    launch(rows, 1,
-           kernels::edge_scores{{}, logits, vocab, static_cast<float>(inverse_temperature), p, begin, next, log_probs});
+    launch(rows, 1, kernels::edge_scores{logit_rows(logits, vocab, inverse_temperature), p, begin, next, log_probs});
   }
   void edge_gradient(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
                      const row_distribution* p, const std::int32_t* begin, const std::int32_t* next,
                      const double* coefficients, operand dlogits) override {
-    detail::with_type(dlogits.type, [&]<class S>(S* type) {
+    detail::with_type(dlogits.type, [&]<class S>(S*) {
       launch(rows, 1,
-             kernels::edge_gradients<S>{{},
-                                        logits,
-                                        vocab,
-                                        static_cast<float>(inverse_temperature),
-                                        p,
-                                        begin,
-                                        next,
-                                        coefficients,
-                                        detail::as(dlogits, type)});
+             kernels::edge_gradients<S>{logit_rows(logits, vocab, inverse_temperature), p, begin, next, coefficients,
+                                        detail::as<S>(dlogits)});
     });
   }
-  void draw(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature,
-            row_distribution* p, const double* uniform, std::int32_t* next, double* log_probs) override {
-    launch(rows, 1,
-           kernels::draw_tokens{logits, vocab, static_cast<float>(inverse_temperature), uniform, p, next, log_probs});
+  void draw(const float* logits, std::int32_t rows, std::int32_t vocab, double inverse_temperature, row_distribution* p,
+            const double* uniform, std::int32_t* next, double* log_probs) override {
+    launch(rows, 1, kernels::draw_tokens{logit_rows(logits, vocab, inverse_temperature), uniform, p, next, log_probs});
   }
 
  private:
   Launcher& self() { return static_cast<Launcher&>(*this); }
+  static kernels::logit_rows logit_rows(const float* logits, std::int32_t vocab, double inverse_temperature) {
+    return {logits, vocab, static_cast<float>(inverse_temperature)};
+  }
   template <class Kernel>
   void launch(std::int64_t x, std::int64_t y, const Kernel& kernel) {
     if (x > 0 && y > 0) self().launch(x, y, kernel);

@@ -12,14 +12,6 @@
 
 namespace rlvr::cuda {
 
-namespace detail {
-template <class Kernel>
-__global__ void __launch_bounds__(block_threads) map_coordinates(const Kernel kernel) {
-  thread_block b{static_cast<int>(blockIdx.x), 0};
-  kernel(b);
-}
-}  // namespace detail
-
 /// y_i <- f(y_i, x_i...), f const and callable on the device (__device__, or constexpr with nvcc's
 /// --expt-relaxed-constexpr). In the order of the space's other calls, and as they do not waiting for it. Throws
 /// device_error when it cannot start.
@@ -29,7 +21,7 @@ void map_on_device(const space& s, F f, device_vector& y, const X&... x) {
   const kernels::map_vectors<1 + sizeof...(X), F> kernel(f, static_cast<std::int64_t>(s.dimension()),
                                                          {y.data(), x.data()...}, y.data(), nullptr);
   const auto blocks = static_cast<unsigned>((kernel.n + kernel.tile - 1) / kernel.tile);
-  detail::map_coordinates<<<blocks, block_threads, 0, static_cast<cudaStream_t>(s.where()->stream())>>>(kernel);
+  run_kernel<<<blocks, block_threads, 0, static_cast<cudaStream_t>(s.where()->stream())>>>(kernel);
   if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess)
     throw device_error("map_on_device", __PRETTY_FUNCTION__, cudaGetErrorString(status));
 }

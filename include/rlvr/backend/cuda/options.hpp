@@ -19,7 +19,8 @@ struct truncation {
 
 struct decoder_options {
   scalar_type compute = scalar_type::bfloat16;  ///< of weights and activations. A bfloat16 rounding (2-4e-3) swallows
-                                                ///< small steps: searches and finite differences want float32
+                                                ///< small steps: a search reports what survives of each, and takes
+                                                ///< differences and KL in float32 all the same
   std::size_t micro_batch_rows = 0;  ///< tokens, shared prompts once, of one forward and backward pass; 0: up to 16384,
                                      ///< as memory allows. A rollout that is longer is a micro-batch of its own
   std::size_t logit_rows = 2048;     ///< rows that are taken through the vocabulary at once: each time the gradient of

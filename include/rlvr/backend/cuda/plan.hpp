@@ -74,6 +74,15 @@ inline micro_batch_size fitting_micro_batch(const model_shape& s, std::size_t mo
   while (out.kept_layers > 0 && !fits(out.rows, out.kept_layers)) --out.kept_layers;
   return out;
 }
+/// What is tried next when the device refuses what seemed free: fewer layers kept, then once half of the rows, unless
+/// they are the caller's.
+inline micro_batch_size after_refusal(micro_batch_size size, std::size_t planned_rows, const decoder_options& o) {
+  if (size.kept_layers > 0)
+    --size.kept_layers;
+  else if (o.micro_batch_rows == 0 && size.rows == planned_rows)
+    size.rows = (size.rows + 1) / 2;
+  return size;
+}
 
 /// What a sampling run's memory follows from, beside the number of slots.
 struct sampling_work {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <rlvr/backend/cuda/attention_warp.cuh>
 #include <rlvr/backend/cuda/block.cuh>
@@ -28,50 +29,47 @@ RLVR_CUDA_BOTH bool in_parts(std::int64_t widths, const T*... arrays) {
   return widths % N == 0 && ((reinterpret_cast<std::uintptr_t>(arrays) | ...) % 16) == 0;
 }
 template <int N>
-struct alignas(N >= 4 ? 16 : 4 * N) part {
-  std::uint32_t words[N];
-};
+using at_once = std::integral_constant<int, N>;
+/// f(at_once<N>()), N numbers at a time: Most, where rows can be accessed so, or one.
+template <int Most, class F>
+RLVR_CUDA_KERNEL void with_numbers(bool in_parts_of_most, F f) {
+  if (in_parts_of_most)
+    f(at_once<Most>());
+  else
+    f(at_once<1>());
+}
+
+/// N numbers from a place that is aligned to all of them, or to 16 bytes.
 template <int N, class S>
 RLVR_CUDA_KERNEL numbers<N> read(const S* from) {
   numbers<N> out;
   if constexpr (N == 1) {
     out[0] = static_cast<float>(*from);
   } else {
-    using held = part<N * sizeof(S) / 4>;
-#ifdef __CUDACC__
-    const held in = *reinterpret_cast<const held*>(from);
-#else
-    held in;
-    require_aligned(from, alignof(held));
-    std::memcpy(&in, from, sizeof in);
-#endif
+    const auto in = read_words<N * sizeof(S) / 4>(from);
     RLVR_CUDA_UNROLL
     for (int k = 0; k < N; ++k)
       if constexpr (sizeof(S) == 4)
-        std::memcpy(&out[k], &in.words[k], 4);
+        std::memcpy(&out[k], &in.of[k], 4);
       else
-        out[k] = warp::unpack(in.words[k / 2], k % 2);
+        out[k] = warp::unpack(in.of[k / 2], k % 2);
   }
   return out;
 }
+/// And to one.
 template <int N, class S>
 RLVR_CUDA_KERNEL void write(S* to, const numbers<N>& x) {
   if constexpr (N == 1) {
     *to = static_cast<S>(x[0]);
   } else {
-    part<N * sizeof(S) / 4> out;
+    words<N * sizeof(S) / 4> out;
     RLVR_CUDA_UNROLL
     for (int k = 0; k < static_cast<int>(sizeof out / 4); ++k)
       if constexpr (sizeof(S) == 4)
-        std::memcpy(&out.words[k], &x.of[k], 4);
+        std::memcpy(&out.of[k], &x.of[k], 4);
       else
-        out.words[k] = warp::pack(x[2 * k], x[2 * k + 1]);
-#ifdef __CUDACC__
-    *reinterpret_cast<decltype(out)*>(to) = out;
-#else
-    require_aligned(to, alignof(decltype(out)));
-    std::memcpy(static_cast<void*>(to), &out, sizeof out);
-#endif
+        out.of[k] = warp::pack(x[2 * k], x[2 * k + 1]);
+    write_words(to, out);
   }
 }
 

@@ -111,9 +111,14 @@ class space {
   std::span<const tensor_slot> tensors() const { return tensors_; }
   const std::shared_ptr<device>& where() const { return device_; }
 
-  /// Throws out_of_memory.
+  /// Throws out_of_memory, which says what for.
   vector zero() const {
-    vector out(device_, dimension_);
+    vector out;
+    try {
+      out = vector(device_, dimension_);
+    } catch (const out_of_memory& e) {
+      throw out_of_memory(concat("another vector of ", dimension_, " parameters"), e.bytes(), device_->free_bytes());
+    }
     device_->clear(out.data(), dimension_ * sizeof(float));
     return out;
   }
@@ -144,9 +149,9 @@ class space {
     return out;
   }
 
-  /// How much of theta + alpha d is left when weights are rounded to bfloat16.
-  step_report survival(const vector& theta, double alpha, const vector& d) const {
-    return device_->step_survival(theta.data(), alpha, d.data(), dimension_);
+  /// What is made of the step from theta to theta + alpha d in weights of that type.
+  step_report survival(const vector& theta, double alpha, const vector& d, scalar_type weights) const {
+    return device_->step_survival(theta.data(), alpha, d.data(), weights, dimension_);
   }
 
   /// The maps of adamw run on the device. Any other f runs on the host: the vectors pass through it in pieces, at the

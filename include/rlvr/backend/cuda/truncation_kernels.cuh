@@ -71,7 +71,7 @@ struct truncate_rows {
         [](float p, float q) { return std::fmax(p, q); });
     const auto unit = static_cast<float>(1ull << (limbs * limb_bits() - 1));  // weights are at most 1
     const auto amount = [&](float l) {
-      const float w = weight_of((l - top) * inverse_temperature) * unit;
+      const float w = std::exp((l - top) * inverse_temperature) * unit;
       return w >= 1 ? static_cast<unsigned long long>(w) : 0ull;  // NaN is none
     };
     const auto enough = [this](unsigned long long all) {

@@ -7,11 +7,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <utility>
 
 #include <rlvr/backend/cuda/block.cuh>
 #include <rlvr/backend/cuda/device.hpp>
+#include <rlvr/backend/cuda/row_access.cuh>
 #include <rlvr/optimize/adamw.hpp>
 
 namespace rlvr::cuda::kernels {
@@ -25,43 +25,16 @@ inline std::int64_t sum_span(std::int64_t n) {
   return n <= most ? vector_span : (n + most - 1) / most * vector_span;
 }
 
-struct on_host {
-  std::size_t shared_bytes() const { return 0; }
-};
-
 inline constexpr int quad = 4;                                     ///< floats that a thread reads at once
 inline constexpr std::int64_t quads_apart = quad * block_threads;  ///< from a thread's quad to its next
 
 inline bool aligned(const void* at, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(at) % bytes == 0;
 }
-RLVR_CUDA_KERNEL inline void read_quad(const float* from, float (&to)[quad]) {
-  const chunk c = read_chunk(from);
-  std::memcpy(to, &c, sizeof c);
-}
-RLVR_CUDA_KERNEL inline void write_quad(float* to, const float (&from)[quad]) {
-  chunk c;
-  std::memcpy(&c, from, sizeof c);
-  write_chunk(to, c);
-}
-/// Rounded, 8-byte aligned.
-RLVR_CUDA_KERNEL inline void write_quad(bfloat16* to, const float (&from)[quad]) {
-  bfloat16 rounded[quad];
-  RLVR_CUDA_UNROLL
-  for (int i = 0; i < quad; ++i) rounded[i] = bfloat16(from[i]);
-#ifdef __CUDACC__
-  uint2 two;
-  std::memcpy(&two, rounded, sizeof two);
-  *reinterpret_cast<uint2*>(to) = two;
-#else
-  require_aligned(to, sizeof rounded);
-  std::memcpy(to, rounded, sizeof rounded);
-#endif
-}
 
 /// y_i <- f(x_i...), and the same rounded to bfloat16, both where not null. y may be one of x.
 template <int Inputs, class F>
-struct map_vectors : on_host {
+struct map_vectors {
   static constexpr int quads = Inputs == 1 ? 4 : 2;          ///< of each input, per thread
   static constexpr std::int64_t tile = quads * quads_apart;  ///< coordinates per block
   F f;
@@ -86,19 +59,19 @@ struct map_vectors : on_host {
     if (by_quads && left >= tile)
       b.each(block_threads, [&](std::int64_t thread) {
         const std::int64_t at = from + quad * thread;
-        float in[quads][Inputs][quad];
+        numbers<quad> in[quads][Inputs];
         RLVR_CUDA_UNROLL
         for (int q = 0; q < quads; ++q) {
           RLVR_CUDA_UNROLL
-          for (int k = 0; k < Inputs; ++k) read_quad(x[k] + at + q * quads_apart, in[q][k]);
+          for (int k = 0; k < Inputs; ++k) in[q][k] = read<quad>(x[k] + at + q * quads_apart);
         }
         RLVR_CUDA_UNROLL
         for (int q = 0; q < quads; ++q) {
-          float out[quad];
+          numbers<quad> out;
           RLVR_CUDA_UNROLL
           for (int i = 0; i < quad; ++i) out[i] = value(in[q], i, each_input);
-          if (y) write_quad(y + at + q * quads_apart, out);
-          if (rounded) write_quad(rounded + at + q * quads_apart, out);
+          if (y) write(y + at + q * quads_apart, out);
+          if (rounded) write(rounded + at + q * quads_apart, out);
         }
       });
     else
@@ -166,14 +139,15 @@ struct pair_sum {
     out.value[0] += static_cast<double>(x) * static_cast<double>(y);
   }
 };
-/// Adds what step_report says of theta and d.
+/// Adds what step_report says of theta and d, for weights of type S.
+template <class S>
 struct survival_sums {
   double alpha;
   RLVR_CUDA_KERNEL void operator()(float theta, float d, sums<4>& out) const {
     const double wanted = alpha * static_cast<double>(d);
     const auto moved = static_cast<float>(static_cast<double>(theta) + wanted);
-    const double made = static_cast<double>(static_cast<float>(bfloat16(moved))) -
-                        static_cast<double>(static_cast<float>(bfloat16(theta)));
+    const double made =
+        static_cast<double>(static_cast<float>(S(moved))) - static_cast<double>(static_cast<float>(S(theta)));
     out.value[0] += wanted * wanted;
     out.value[1] += made * made;
     out.value[2] += wanted * made;
@@ -183,7 +157,7 @@ struct survival_sums {
 
 /// out[block * N + s] <- sum s of f(x_i, y_i) over the block's span.
 template <int N, class F>
-struct span_sums : on_host {
+struct span_sums {
   static constexpr int quads = 4;                            ///< of each vector, per thread
   static constexpr std::int64_t tile = quads * quads_apart;  ///< coordinates that a block has under way
   F f;
@@ -211,11 +185,11 @@ struct span_sums : on_host {
         [&](sums<N>& lane, std::int64_t item) {
           const std::int64_t at = from + item / block_threads * tile + item % block_threads * quad;
           if (by_quads && at + (quads - 1) * quads_apart + quad <= end) {
-            float in[quads][2][quad];
+            numbers<quad> in[quads][2];
             RLVR_CUDA_UNROLL
             for (int q = 0; q < quads; ++q) {
-              read_quad(x + at + q * quads_apart, in[q][0]);
-              read_quad(y + at + q * quads_apart, in[q][1]);
+              in[q][0] = read<quad>(x + at + q * quads_apart);
+              in[q][1] = read<quad>(y + at + q * quads_apart);
             }
             RLVR_CUDA_UNROLL
             for (int i = 0; i < quads * quad; ++i) f(in[i / quad][0][i % quad], in[i / quad][1][i % quad], lane);
@@ -237,7 +211,7 @@ struct span_sums : on_host {
 };
 
 /// out[s] <- sum over spans of partial[span * count + s], in a fixed order. One block per sum.
-struct add_spans : on_host {
+struct add_spans {
   const double* partial;
   std::int64_t spans, count;
   double* out;

@@ -17,14 +17,7 @@
 
 namespace rlvr::cuda::kernels {
 
-inline constexpr float minus_infinity = -__builtin_huge_valf();
-
-/// The weight of a token whose scaled logit lies so far below the top; 0 for -infinity.
-RLVR_CUDA_KERNEL inline float weight_of(float below_top) {
-  return std::exp(below_top);
-}
-
-/// Top, sum and energy = sum exp(l - top) (l - top) of some logits.
+/// Top, sum = sum exp(l - top) and energy = sum exp(l - top) (l - top) of some logits.
 struct partial_softmax {
   double sum, energy;
   float top;
@@ -48,7 +41,7 @@ struct partial_softmax {
 };
 
 /// A row of scaled logits, read once: a warp takes a part of it at a time, 16 bytes a lane, and sums it in float below
-/// its own top; parts are summed in double.
+/// its own top; parts, 12 bytes of shared memory each, are summed in double.
 struct row_parts {
   static constexpr int warps = block_threads / 32, reads = 4, length = 32 * 4 * reads;
   struct part_sums {
@@ -96,8 +89,8 @@ struct row_parts {
     return b.reduce(
         count(vocab), partial_softmax{0, 0, minus_infinity},
         [&](partial_softmax& lane, std::int64_t i) {
-          lane = partial_softmax::merge(lane, {static_cast<double>(of[i].sum), static_cast<double>(of[i].energy),
-                                               of[i].top});
+          lane = partial_softmax::merge(lane,
+                                        {static_cast<double>(of[i].sum), static_cast<double>(of[i].energy), of[i].top});
         },
         [](const partial_softmax& p, const partial_softmax& q) { return partial_softmax::merge(p, q); });
   }
@@ -123,7 +116,7 @@ struct row_parts {
       numbers<4> sum{}, energy{};
       RLVR_CUDA_UNROLL
       for (int i = 0; i < 4 * reads; ++i) {
-        const float x = l(lane, i / 4)[i % 4] - below, w = weight_of(x);
+        const float x = l(lane, i / 4)[i % 4] - below, w = std::exp(x);
         sum[i % 4] += w;
         energy[i % 4] += w == 0 ? 0.f : w * x;
       }
@@ -140,10 +133,15 @@ RLVR_CUDA_KERNEL inline row_distribution distribution_of(const partial_softmax& 
   return {static_cast<double>(all.top), all.sum, std::log(all.sum) - all.energy / all.sum};
 }
 
-struct softmax_rows {
-  const float* logits;
+/// Rows of logits at a temperature, of which a block has one.
+struct logit_rows {
+  const float* logits;  ///< [rows, vocab]
   std::int64_t vocab;
   float inverse_temperature;
+};
+
+/// out[row] <- the distribution of the row, which is read once.
+struct softmax_rows : logit_rows {
   row_distribution* out;
   std::size_t shared_bytes() const {
     return static_cast<std::size_t>(row_parts::count(vocab)) * sizeof(row_parts::part_sums);
@@ -160,10 +158,8 @@ RLVR_CUDA_KERNEL inline double log_prob_of(float logit, float inverse_temperatur
   return static_cast<double>(logit * inverse_temperature) - p.top - std::log(p.sum);
 }
 
-struct edge_scores : on_host {
-  const float* logits;
-  std::int64_t vocab;
-  float inverse_temperature;
+/// log_probs[e] of the edges e of a row, begin[row] <= e < begin[row + 1], which lead to token next[e].
+struct edge_scores : logit_rows {
   const row_distribution* p;
   const std::int32_t *begin, *next;
   double* log_probs;
@@ -176,15 +172,17 @@ struct edge_scores : on_host {
   }
 };
 
+/// dlogits <- the gradient of sum_e coefficients[e] log pi(next[e]) over the edges of a row: with c_v the coefficient
+/// of the edge to token v, or 0,
+///   dlogits_v = (c_v - pi(v) sum_e coefficients[e]) inverse_temperature
+/// The edges lead to distinct tokens; one to a token whose logit is -infinity counts nothing. The row is read once for
+/// all tokens, and where edges lead.
 template <class S>
-struct edge_gradients : on_host {
-  const float* logits;
-  std::int64_t vocab;
-  float inverse_temperature;
+struct edge_gradients : logit_rows {
   const row_distribution* p;
   const std::int32_t *begin, *next;
   const double* coefficients;
-  S* dlogits;
+  S* dlogits;  ///< [rows, vocab]
   template <class Block>
   RLVR_CUDA_KERNEL void operator()(Block& b) const {
     const std::int64_t first = begin[b.x], edges = begin[b.x + 1] - first;
@@ -198,16 +196,15 @@ struct edge_gradients : on_host {
     S* out = dlogits + b.x * vocab;
     const auto top = static_cast<float>(p[b.x].top);
     const auto pull = static_cast<float>(-sum / p[b.x].sum) * inverse_temperature;
-    const auto away = [&](float l) { return pull * weight_of(l * inverse_temperature - top); };
-    if (in_parts<4>(vocab, logits, dlogits))
-      b.each(vocab / 4, [&](std::int64_t i) {
-        numbers<4> x = read<4>(row + 4 * i);
+    const auto away = [&](float l) { return pull * std::exp(l * inverse_temperature - top); };
+    with_numbers<4>(in_parts<4>(vocab, logits, dlogits), [&]<int N>(at_once<N>) {
+      b.each(vocab / N, [&](std::int64_t i) {
+        numbers<N> x = read<N>(row + i * N);
         RLVR_CUDA_UNROLL
-        for (int k = 0; k < 4; ++k) x[k] = away(x[k]);
-        write(out + 4 * i, x);
+        for (int k = 0; k < N; ++k) x[k] = away(x[k]);
+        write(out + i * N, x);
       });
-    else
-      b.each(vocab, [&](std::int64_t v) { store(out, v, away(row[v])); });
+    });
     b.each(edges, [&](std::int64_t i) {  // from the start, so that bfloat16 rounds once
       const std::int64_t v = next[first + i];
       store(out, v, away(row[v]) + static_cast<float>(coefficient(i)) * inverse_temperature);
@@ -217,18 +214,15 @@ struct edge_gradients : on_host {
 
 /// The distribution of a row, and the token at which the sum of weights, in the order of tokens, passes `uniform` of
 /// all: first the part of the row that it lies in, then the token in that part.
-struct draw_tokens {
-  const float* logits;
-  std::int64_t vocab;
-  float inverse_temperature;
+struct draw_tokens : logit_rows {
   const double* uniform;
   row_distribution* p;
   std::int32_t* next;
   double* log_probs;
 
   struct memory {
-    double run[32];     ///< sums of as many runs of items side by side
-    double left;        ///< of the draw, before `item`
+    double run[32];  ///< sums of as many runs of items side by side
+    double left;     ///< of the draw, before `item`
     std::int64_t item;
   };
   std::size_t shared_bytes() const {
@@ -243,13 +237,13 @@ struct draw_tokens {
     const partial_softmax all = row_parts{row, vocab, inverse_temperature}.sum(b, of);
     pass(
         b, m, row_parts::count(vocab),
-        [&](std::int64_t i) { return static_cast<double>(weight_of(of[i].top - all.top) * of[i].sum); },
+        [&](std::int64_t i) { return static_cast<double>(std::exp(of[i].top - all.top) * of[i].sum); },
         [&](double total) { return uniform[b.x] * total; });
     const std::int64_t first = m.item * row_parts::length, behind = vocab - first;
     const double left = m.left;
     pass(
         b, m, behind < row_parts::length ? behind : row_parts::length,
-        [&](std::int64_t i) { return static_cast<double>(weight_of(row[first + i] * inverse_temperature - all.top)); },
+        [&](std::int64_t i) { return static_cast<double>(std::exp(row[first + i] * inverse_temperature - all.top)); },
         [&](double) { return left; });
     b.each(1, [&](std::int64_t) {
       p[b.x] = distribution_of(all);

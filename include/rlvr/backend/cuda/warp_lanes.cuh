@@ -12,7 +12,7 @@
 namespace rlvr::cuda::warp {
 
 /// Every value becomes the merged value of the lanes that differ in the bits from First to below End, powers of two:
-/// all of them get the same bits. Of a matrix, First = 4 merges columns.
+/// all of them get the same bits. Of an accumulator, <1, 4> merges rows, <4> columns.
 template <int First, int End = 32, class T, int N, class Merge>
 RLVR_CUDA_KERNEL void merge_lanes(registers<T, N>& x, Merge merge) {
   RLVR_CUDA_UNROLL
