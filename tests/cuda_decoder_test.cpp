@@ -13,7 +13,7 @@
 #include <rlvr/backend/cuda/plan.hpp>
 #include <rlvr/backend/decoder/safetensors.hpp>
 #include <rlvr/backend/eigen/decoder.hpp>
-#include <rlvr/laws/differentiable.hpp>
+#include <rlvr/laws/policy.hpp>
 #include <rlvr/laws/sampler.hpp>
 #include <rlvr/laws/vector_space.hpp>
 
@@ -125,26 +125,18 @@ TEST_CASE("cuda decoder: the law suites hold", "[cuda][laws]") {
     c.vocab_size = 13;
     cuda::decoder policy =
         model_of(c, {.compute = cuda::scalar_type::float32, .rollouts_at_once = 7, .prompt_rows = 8});
-    const laws::law_options options{.tolerance = 2e-5};
     const auto fill = [&](cuda::device_vector& v, std::size_t index) {
       std::vector<float> x(v.size());
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(2 * random_key(50 + index).uniform(i) - 1);
       policy.space().upload(x, v);
     };
-    CHECK(joined(laws::vector_space_laws(policy.space(), fill, options)) == "");
-    CHECK(joined(laws::elementwise_laws(policy.space(), fill, options)) == "");
-    CHECK(joined(laws::tensor_layout_laws(policy.space())) == "");
-    CHECK(joined(laws::parameterised_laws(policy, fill, options)) == "");
+    CHECK(joined(laws::elementwise_laws(policy.space(), fill, {.tolerance = 2e-5})) == "");
     ragged<token> prompts;
     for (const std::vector<token>& p : {std::vector<token>{2, 3, 4, 5}, {2, 3, 7}, {9}, {2, 3, 4, 5}})
       prompts.push_back(p);
     const std::vector<sample_request> requests{{2, 12, 0}, {0, 1, 7}, {1, 10, 3}, {3, 8, 100}, {1, 0, 0}};
-    const sampling_options sampling{.temperature = 0.8, .max_tokens = 6};
-    CHECK(joined(laws::sampler_laws(policy, prompts, requests, sampling, random_key(77), options)) == "");
-    const rollouts r = policy.sample(prompts, requests, sampling, random_key(77));
-    CHECK(joined(laws::scorer_laws(policy, prompts, r, sampling.temperature, options)) == "");
-    const laws::differentiable_options difference{2e-5, 4e-3, 2e-3};
-    CHECK(joined(laws::differentiable_laws(policy, prompts, slice(r, 10, 18), sampling.temperature, difference)) == "");
+    CHECK(joined(laws::policy_laws(policy, fill, prompts, requests, {.temperature = 0.8, .max_tokens = 6},
+                                   random_key(77), {.tolerance = 2e-5, .step_tolerance = 2e-3})) == "");
   }
 }
 

@@ -10,6 +10,8 @@
 #include <rlvr/core/slice.hpp>
 #include <rlvr/core/validate.hpp>
 #include <rlvr/laws/differentiable.hpp>
+#include <rlvr/laws/inversion.hpp>
+#include <rlvr/laws/policy.hpp>
 #include <rlvr/laws/sampler.hpp>
 #include <rlvr/laws/vector_space.hpp>
 
@@ -513,8 +515,8 @@ TEST_CASE("sampler_laws: numbers of other places, and wrong flags, show", "[laws
   CHECK(caught(found({numbers::one_for_all}), "not drawn independently"));
   for (ends e : {ends::never, ends::at_the_rare_letter}) {
     CHECK(joined(found({numbers::one_each, e})) == "");
-    CHECK(caught(found({numbers::rollout_and_position_swapped, e}), "not the inverse of the cumulative distribution"));
-    CHECK(caught(found({numbers::position_from_one, e}), "not the inverse of the cumulative distribution"));
+    CHECK(caught(found({numbers::rollout_and_position_swapped, e}), "inversion: rollouts"));
+    CHECK(caught(found({numbers::position_from_one, e}), "inversion: rollouts"));
   }
   CHECK(caught(found({numbers::one_each, ends::never_said}), "finished: is 0 for rollout"));
   CHECK(caught(found({numbers::one_each, ends::always_said}), "those cut have finished = 0"));
@@ -712,4 +714,253 @@ TEST_CASE("parameterised_laws catch broken assignment", "[laws]") {
   CHECK(caught(parameter_violations<steps_from_where_it_is>(), "theta + alpha direction"));
   CHECK(caught(parameter_violations<assigns_in_float>(), "parameters <- theta, bit for bit"));
   CHECK(caught(parameter_violations<assigns_in_float>(), "assign: alpha = 0") == false);
+}
+
+// Policies whose parts do not go together
+// ----------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Logits theta[i, k] + bias[k], by three copies of a tabular policy: one each to sample, score and differentiate with.
+class biased {
+ public:
+  enum class fault {
+    none,
+    no_bias_gradient,
+    no_row_gradient,
+    one_coordinate_missing,
+    assign_leaves_scorer,
+    step_leaves_scorer,
+    sampler_stays,
+    sampler_misses_steps,
+    gradient_stays,
+    gradient_misses_assignment,
+    gradient_misses_steps,
+    scorer_throws,
+    scorer_forgets_tokens
+  };
+
+  explicit biased(fault broken, double bias = 0.3) : broken_(broken), theta_(world().logits) {
+    for (int k = 1; k <= 5; ++k) theta_.push_back(bias * k);
+    refresh(true, true, true);
+  }
+
+  const tabular::space& space() const { return space_; }
+  const vec& parameters() const { return theta_; }
+  void assign(const vec& theta) {
+    theta_ = theta;
+    refresh(broken_ != fault::sampler_stays, broken_ != fault::assign_leaves_scorer,
+            broken_ != fault::gradient_stays && broken_ != fault::gradient_misses_assignment);
+  }
+  void assign(const vec& theta, double alpha, const vec& d) {
+    theta_ = theta;
+    space_.axpy(alpha, d, theta_);
+    refresh(broken_ != fault::sampler_stays && broken_ != fault::sampler_misses_steps,
+            broken_ != fault::step_leaves_scorer,
+            broken_ != fault::gradient_stays && broken_ != fault::gradient_misses_steps);
+  }
+  rollouts sample(const ragged<token>& prompts, std::span<const sample_request> requests,
+                  const sampling_options& options, random_key key) const {
+    return sampler_.sample(prompts, requests, options, key);
+  }
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) const {
+    if (broken_ == fault::scorer_throws) throw std::runtime_error("the device is lost");
+    token_scores out = scorer_.score(prompts, r, temperature);
+    if (broken_ == fault::scorer_forgets_tokens) out.log_probs.pop_back();
+    return out;
+  }
+  void accumulate_score(const ragged<token>& prompts, const rollouts& r, coefficients_t c, double temperature,
+                        vec& g) const {
+    vec table = gradient_.space().zero();
+    gradient_.accumulate_score(prompts, r, c, temperature, table);
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      if (!(broken_ == fault::no_row_gradient && i / 5 == 1) && !(broken_ == fault::one_coordinate_missing && i == 7))
+        g[i] += table[i];
+      if (broken_ != fault::no_bias_gradient) g[15 + i % 5] += table[i];
+    }
+  }
+
+ private:
+  tabular::policy logits() const {
+    vec out(theta_.begin(), theta_.begin() + 15);
+    for (std::size_t i = 0; i < 15; ++i) out[i] += theta_[15 + i % 5];
+    return {out, 5};
+  }
+  void refresh(bool sampler, bool scorer, bool gradient) {
+    if (sampler) sampler_ = logits();
+    if (scorer) scorer_ = logits();
+    if (gradient) gradient_ = logits();
+  }
+
+  fault broken_;
+  vec theta_;
+  tabular::space space_{{{"table", {3, 5}, 0}, {"bias", {5}, 15}}};
+  tabular::policy sampler_{vec(15), 5}, scorer_{sampler_}, gradient_{sampler_};
+};
+
+laws::violations policy_violations(auto&& policy) {
+  const world w;
+  return laws::policy_laws(policy, host_fill, w.prompts, w.requests, w.sampling, w.key);
+}
+
+}  // namespace
+
+TEST_CASE("policy_laws hold on the tabular policy, the archetype and a policy of three copies", "[laws]") {
+  const world w;
+  CHECK(joined(policy_violations(make<tabular::policy>())) == "");
+  CHECK(joined(policy_violations(biased(biased::fault::none))) == "");
+  CHECK(joined(policy_violations(biased(biased::fault::none, 0))) == "");
+  archetype::policy policy(w.logits, w.completions);
+  const archetype::space space = policy.space();
+  const auto fill = [&](archetype::vector& v, std::size_t index) {
+    vec x(space.dimension());
+    host_fill(x, index);
+    v = space.from_host(std::move(x));
+  };
+  CHECK(joined(laws::policy_laws(policy, fill, w.prompts, w.requests, w.sampling, w.key)) == "");
+}
+
+TEST_CASE("policy_laws catch parts that do not follow assign, and a part that throws loses nothing", "[laws]") {
+  using enum biased::fault;
+  const auto broken = [](biased::fault f, const std::string& law) {
+    const laws::violations found = policy_violations(biased(f));
+    INFO(static_cast<int>(f) << ": " << joined(found));
+    CHECK(caught(found, law));
+  };
+  broken(assign_leaves_scorer, "assign(theta): the scorer has the new parameters");
+  broken(step_leaves_scorer, "assign(theta, alpha, d): the scorer has the new parameters");
+  broken(sampler_stays, "assign(theta, alpha, d): the sampler has the scorer's parameters");
+  broken(sampler_stays, "assign(theta): the sampler has the scorer's parameters");
+  broken(sampler_misses_steps, "assign(theta, alpha, d): the sampler has the scorer's parameters");
+  broken(gradient_stays, "along a step, after assign(theta, alpha, d)");
+  broken(gradient_misses_steps, "along a step, after assign(theta, alpha, d)");
+  broken(gradient_misses_assignment, "assign(theta): the gradient is at the new parameters");
+  broken(scorer_throws, "scorer_laws: threw the device is lost");
+  broken(scorer_forgets_tokens, "score: 180 log-probs and 181 entropies for 181 tokens");
+  broken(scorer_forgets_tokens, "assignment_laws: threw score: 180 log-probs for 181 tokens");
+  CHECK(policy_violations(biased(sampler_stays)).size() <= 4);
+}
+
+TEST_CASE("differentiable_laws see a tensor and a coordinate that the gradient leaves out", "[laws]") {
+  using enum biased::fault;
+  const world w;
+  const auto with_fill = [&](biased policy) {
+    return laws::differentiable_laws(policy, host_fill, w.prompts, w.few, w.sampling.temperature);
+  };
+  const auto without = [&](biased policy) {
+    return laws::differentiable_laws(policy, w.prompts, w.few, w.sampling.temperature);
+  };
+  for (const double bias : {0.3, 0.0}) {
+    CHECK(joined(with_fill(biased(none, bias))) == "");
+    CHECK(joined(without(biased(none, bias))) == "");
+    for (const auto f : {no_bias_gradient, no_row_gradient, one_coordinate_missing})
+      CHECK(caught(with_fill(biased(f, bias)), "gradient: finite difference of the log-probs along test vector 0"));
+    CHECK(caught(without(biased(no_row_gradient, bias)), "along test vector 0"));
+    CHECK(caught(without(biased(one_coordinate_missing, bias)), "along test vector 0"));
+    CHECK(caught(without(biased(no_bias_gradient, bias)), "along test vector 0") == (bias != 0));
+  }
+}
+
+TEST_CASE("differentiable_laws take shorter steps where the policy bends, and say which", "[laws]") {
+  // At this temperature a step of 0.01 is half a nat.
+  const world w;
+  auto sound = make<tabular::policy>();
+  CHECK(joined(laws::differentiable_laws(sound, w.prompts, w.few, 0.02)) == "");
+  auto scaled = make<descends>();
+  CHECK_THAT(joined(laws::differentiable_laws(scaled, w.prompts, w.few, 0.02)),
+             Catch::Contains(" with step ") && Catch::Contains("no step from 0.01 to 3.90625e-05 comes nearer"));
+}
+
+namespace {
+
+/// Draws from the distribution that it reports with a share of another mixed in.
+struct mixes : tabular::policy {
+  using tabular::policy::policy;
+  double share = 0.03, factor = 1;
+  rollouts sample(const ragged<token>& prompts, std::span<const sample_request> requests,
+                  const sampling_options& options, random_key key) const {
+    rollouts out = tabular::policy::sample(prompts, requests, options, key);
+    std::size_t i = 0;
+    for (const sample_request& request : requests)
+      for (std::uint32_t r = request.first; r < request.first + request.count; ++r, ++i) {
+        const vec p = distribution(static_cast<std::size_t>(prompts[request.prompt][0]), options.temperature);
+        double left = key.uniform(request.prompt, r);
+        token y = 0;
+        for (; y < 4 && left >= (1 - share) * p[static_cast<std::size_t>(y)] + share / 5; ++y)
+          left -= (1 - share) * p[static_cast<std::size_t>(y)] + share / 5;
+        out.tokens[i] = y;
+        out.log_probs[i] = std::log(p[static_cast<std::size_t>(y)]);
+        out.entropies[i] *= factor;
+      }
+    return out;
+  }
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) const {
+    token_scores out = tabular::policy::score(prompts, r, temperature);
+    for (double& h : out.entropies) h *= factor;
+    return out;
+  }
+};
+
+/// Log-probs of a softmax that was not divided by all of its sum.
+struct sums_above_one : tabular::policy {
+  using tabular::policy::policy;
+  token_scores score(const ragged<token>& prompts, const rollouts& r, double temperature) const {
+    token_scores out = tabular::policy::score(prompts, r, temperature);
+    for (double& l : out.log_probs) l += 1e-6;
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("inversion_laws see a sampler that draws from another distribution than it reports", "[laws]") {
+  const world w;
+  mixes policy = make<mixes>();
+  const auto found = [&](laws::inversion_options options = {}) {
+    return laws::inversion_laws(policy, w.prompts, w.requests, w.sampling, w.key, options);
+  };
+  CHECK(caught(found(), "inversion: the cumulative distribution that is scored"));
+  CHECK(caught(laws::sampler_laws(policy, w.prompts, w.requests, w.sampling, w.key), "inversion: "));
+  CHECK(found({.scored_tokens = 8}).empty());  // pays for draws of token 0 only
+  policy.share = 0;
+  CHECK(joined(found()) == "");
+  policy.factor = 1.000001;
+  CHECK(joined(found()).find("score: the entropy is that of the probabilities: got ") == 0);
+  sums_above_one above = make<sums_above_one>();
+  CHECK(caught(laws::inversion_laws(above, w.prompts, w.requests, w.sampling, w.key), "score: probabilities sum to 1"));
+}
+
+TEST_CASE("law suites refuse what they cannot try, by name", "[laws]") {
+  const world w;
+  auto policy = make<tabular::policy>();
+  const auto sampler_with = [&](std::vector<sample_request> requests, sampling_options sampling = {}) {
+    return laws::sampler_laws(policy, w.prompts, requests, sampling, w.key);
+  };
+  CHECK_THROWS_WITH(sampler_with({}),
+                    "sampler_laws: 0 requests, of at most 0 rollouts each; one of two rollouts is needed");
+  CHECK_THROWS_WITH(sampler_with({{0, 1, 0}}), Catch::Contains("of at most 1 rollouts each"));
+  CHECK_THROWS_WITH(sampler_with({{0, 2, 0}, {3, 2, 0}}), "sampler_laws: request 1 is of prompt 3, but there are 3");
+  CHECK_THROWS_WITH(sampler_with(w.requests, {.temperature = 0}), "sampler_laws: temperature is 0");
+  CHECK_THROWS_WITH(sampler_with(w.requests, {.max_tokens = 0}), "sampler_laws: max_tokens is 0");
+  CHECK_THROWS_WITH(laws::policy_laws(policy, host_fill, w.prompts, {}, w.sampling, w.key),
+                    Catch::Contains("policy_laws: 0 requests"));
+  CHECK_THROWS_WITH(laws::scorer_laws(policy, w.prompts, rollouts{}, 0.8), "scorer_laws: there are no tokens");
+
+  const auto gradient_with = [&](const rollouts& r) { return laws::differentiable_laws(policy, w.prompts, r); };
+  CHECK_THROWS_WITH(gradient_with({}), "differentiable_laws: there are no tokens");
+  CHECK_THROWS_WITH(gradient_with(slice(w.r, 0, 1)), "differentiable_laws: 1 rollouts, two are needed");
+  rollouts odd = slice(w.r, 0, 2);
+  odd.prompts[1] = 9;
+  CHECK_THROWS_WITH(gradient_with(odd), "differentiable_laws: rollout 1 is of prompt 9, but there are 3");
+  odd.prompts.pop_back();
+  CHECK_THROWS_WITH(gradient_with(odd), "rollouts: 1 prompts for 2 rollouts");
+}
+
+TEST_CASE("reports say a law once, and count what failed", "[laws]") {
+  laws::report out(laws::law_options{});
+  for (int i = 0; i < 5; ++i) out.near(i, -1, 1, "minus one");
+  out.fail("another");
+  out.fail("another");
+  CHECK(out.count() == 7);
+  CHECK(out.take() == laws::violations{"minus one: got 0, expected -1", "another"});
 }

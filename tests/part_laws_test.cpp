@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <rlvr/laws/objective.hpp>
+#include <rlvr/laws/selector.hpp>
 #include <rlvr/laws/selector_parts.hpp>
 #include <rlvr/rlvr.hpp>
 
@@ -76,6 +77,7 @@ TEST_CASE("the laws of objectives see each law broken", "[laws]") {
   CHECK_THAT(broken(own_weights), Catch::Contains("weight times kappa"));
   CHECK_THAT(broken(counts_calls), Catch::Contains("same bits"));
   CHECK_THAT(broken(passes_nan), Catch::Contains("not finite is refused"));
+  CHECK(laws::objective_laws(faulty{own_weights}).size() <= 6);  // each sentence once
 }
 
 TEST_CASE("every tracker and every draw keeps the laws", "[laws]") {
@@ -125,4 +127,48 @@ TEST_CASE("entropies of groups keep the laws", "[laws]") {
     return static_cast<double>(begin) - static_cast<double>(end);
   };
   CHECK_THAT(all_of_them(laws::group_entropy_laws(negative, r, 9)), Catch::Contains("[0, 1]"));
+}
+
+namespace {
+
+/// Takes whatever it is told, and then cannot select; or gives an id twice and gives up at the 40th selection.
+struct careless : uniform_selector {
+  enum class fault { none, takes_everything, gives_up } of;
+  static constexpr std::string_view state_name = "careless";
+  static constexpr std::uint32_t state_version = 1;
+  bool spoilt = false;
+  mutable int calls = 0;
+
+  explicit careless(fault which) : uniform_selector(make_uniform(9)), of(which) {}
+  void select(std::span<prompt_id> out, random_key key) const {
+    if (spoilt || (of == fault::gives_up && ++calls > 40)) throw std::runtime_error("there is nothing to select by");
+    uniform_selector::select(out, key);
+    if (of == fault::gives_up && out.size() > 1) out[1] = out[0];
+  }
+  using uniform_selector::select;
+  void observe(prompt_id id, const outcome& o) {
+    const bool bad = id >= size() || !(o.mean >= 0 && o.mean <= 1);
+    if (of == fault::takes_everything && bad)
+      spoilt = true;
+    else
+      uniform_selector::observe(id, o);
+  }
+  template <class Self, class Visit>
+  static void visit_state(Self& self, Visit&& visit) {
+    uniform_selector::visit_state(self, visit);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("selector_laws keep their findings from selectors that do not check, and from those that throw", "[laws]") {
+  const auto outcomes = [](std::uint64_t i, std::uint64_t step) {
+    return binary_outcome(static_cast<std::uint32_t>(random_key(2).below(9, i)), 8, step);
+  };
+  const auto broken = [&](careless::fault of) { return laws::selector_laws(careless(of), outcomes); };
+  CHECK(all_of_them(broken(careless::fault::none)) == "");
+  CHECK_THAT(all_of_them(broken(careless::fault::takes_everything)), Catch::Contains("mean outside [0, 1] is refused"));
+  const laws::violations found = broken(careless::fault::gives_up);
+  CHECK_THAT(all_of_them(found), Catch::Contains("distinct ids"));
+  CHECK(found.back() == "throws, given what is allowed: there is nothing to select by");
 }

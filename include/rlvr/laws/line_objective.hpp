@@ -36,7 +36,8 @@ violations line_objective_laws(F& f, G& again, std::span<const double> alphas,
   for (std::size_t i = steps.size(); i-- > 0;) {
     const line_point point = evaluate_at(again, steps[i]);
     if (!same(point.value, forward[i].value) || !same(point.kl, forward[i].kl) ||
-        !same(point.entropy, forward[i].entropy) || !same(point.length, forward[i].length))
+        !same(point.entropy, forward[i].entropy) || !same(point.length, forward[i].length) ||
+        !same(point.survival, forward[i].survival))
       out.fail(concat("pure: at alpha = ", steps[i], " the value was ", forward[i].value, " and is ", point.value,
                       ", or what is watched differs"));
   }

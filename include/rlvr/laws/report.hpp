@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -38,23 +39,27 @@ vector_t<S> copy_of(const S& space, const vector_t<S>& x) {
   return y;
 }
 
-/// Collects violations.
+/// Collects violations. A law that is seen broken many times is one sentence, with the numbers of the first time.
 class report {
  public:
   explicit report(const law_options& options) : tolerance_(options.tolerance) {}
 
-  void fail(std::string_view law) { broken_.emplace_back(law); }
+  void fail(std::string_view law, std::string_view numbers = {}) {
+    ++count_;
+    if (!said_.emplace(law).second) return;
+    broken_.push_back(concat(law, numbers));
+  }
   void check(bool holds, std::string_view law) {
     if (!holds) fail(law);
   }
   /// |got - expected| <= tolerance * scale; false for NaN.
   void near(double got, double expected, double scale, std::string_view law) {
     if (!(std::fabs(got - expected) <= tolerance_ * scale))
-      fail(concat(law, ": got ", text(got), ", expected ", text(expected)));
+      fail(law, concat(": got ", text(got), ", expected ", text(expected)));
   }
   /// The same value, bit for bit but for the sign of zero.
   void same(double got, double expected, std::string_view law) {
-    if (!(got == expected)) fail(concat(law, ": got ", text(got), ", expected exactly ", text(expected)));
+    if (!(got == expected)) fail(law, concat(": got ", text(got), ", expected exactly ", text(expected)));
   }
   /// |got - expected| <= tolerance * (|got| + |expected| + scale) in the norm of the space; scale stands for
   /// cancelled terms.
@@ -63,13 +68,13 @@ class report {
             std::string_view law) {
     const double off = distance(space, got, expected);
     if (!(off <= tolerance_ * (norm(space, got) + norm(space, expected) + scale)))
-      fail(concat(law, ": off by ", text(off), " where the norm is ", text(norm(space, expected))));
+      fail(law, concat(": off by ", text(off), " where the norm is ", text(norm(space, expected))));
   }
   /// got - expected is exactly zero.
   template <vector_space S>
   void same(const S& space, const vector_t<S>& got, const vector_t<S>& expected, std::string_view law) {
     const double off = distance(space, got, expected);
-    if (!(off == 0)) fail(concat(law, ": off by ", text(off), ", expected exactly equal"));
+    if (!(off == 0)) fail(law, concat(": off by ", text(off), ", expected exactly equal"));
   }
   /// f() throws std::invalid_argument.
   template <class F>
@@ -79,14 +84,14 @@ class report {
     } catch (const std::invalid_argument&) {
       return;
     } catch (const std::exception& e) {
-      return fail(concat(
-          law, ": expected std::invalid_argument, got another exception: ", std::string_view(e.what())));
+      return fail(law, concat(": expected std::invalid_argument, got another exception: ", std::string_view(e.what())));
     }
-    fail(concat(law, ": expected std::invalid_argument"));
+    fail(law, ": expected std::invalid_argument");
   }
 
   double tolerance() const { return tolerance_; }
-  std::size_t count() const { return broken_.size(); }
+  /// How many checks have failed.
+  std::size_t count() const { return count_; }
   violations take() { return std::move(broken_); }
 
   /// Nine significant digits.
@@ -105,7 +110,19 @@ class report {
   }
 
   double tolerance_;
+  std::size_t count_ = 0;
+  std::set<std::string> said_;
   violations broken_;
 };
+
+/// What a suite finds; where it throws, that it did, so that what others found is not lost.
+template <class Suite>
+violations tried(std::string_view name, const Suite& suite) {
+  try {
+    return suite();
+  } catch (const std::exception& e) {
+    return {concat(name, ": threw ", std::string_view(e.what()))};
+  }
+}
 
 }  // namespace rlvr::laws

@@ -16,11 +16,37 @@
 #include <rlvr/core/policy.hpp>
 #include <rlvr/core/slice.hpp>
 #include <rlvr/core/validate.hpp>
+#include <rlvr/laws/inversion.hpp>
 #include <rlvr/laws/report.hpp>
 
 namespace rlvr::laws {
 
 namespace detail {
+
+/// Throws std::invalid_argument, naming the suite, unless there are tokens, and rollouts of prompts that exist.
+inline void check_rollouts(const rollouts& r, const ragged<token>& prompts, std::string_view suite) {
+  validate_offsets(r);
+  require(!r.tokens.empty(), suite, ": there are no tokens");
+  for (std::size_t i = 0; i < r.size(); ++i)
+    require(r.prompts[i] < prompts.size(), suite, ": rollout ", i, " is of prompt ", r.prompts[i], ", but there are ",
+            prompts.size());
+}
+
+/// The same unless these requests can be tried.
+inline void check_requests(std::span<const sample_request> requests, const ragged<token>& prompts,
+                           const sampling_options& sampling, std::string_view suite) {
+  std::uint32_t most = 0;
+  for (std::size_t q = 0; q < requests.size(); ++q) {
+    require(requests[q].prompt < prompts.size(), suite, ": request ", q, " is of prompt ", requests[q].prompt,
+            ", but there are ", prompts.size());
+    most = std::max(most, requests[q].count);
+  }
+  require(most >= 2, suite, ": ", requests.size(), " requests, of at most ", most,
+          " rollouts each; one of two rollouts is needed");
+  require(sampling.temperature > 0 && is_finite(sampling.temperature), suite, ": temperature is ",
+          sampling.temperature);
+  require(sampling.max_tokens > 0, suite, ": max_tokens is 0");
+}
 
 inline void check_same_rollouts(report& out, const rollouts& got, const rollouts& expected,
                                 std::string_view law) {
@@ -61,10 +87,12 @@ inline rollouts cut_rollouts(const rollouts& r, std::size_t longest) {
 /// Needs at least one request of two rollouts; requests worth some hundred tokens make the statistical laws sharp,
 /// unless all tokens are equally likely, as where parameters are zero; and the laws that two keys, or two rollouts of a
 /// prompt, differ are tried when the rollouts have 50 nats of entropy in all. At temperature 1 a sampler that forgets
-/// the temperature passes: choose another, such as 0.8. About twice the sampling of `requests` per cut.
+/// the temperature passes: choose another, such as 0.8. About twice the sampling of `requests` per cut. A policy that
+/// is also a scorer is tried by inversion_laws, too. Throws std::invalid_argument for requests that cannot be tried.
 template <sampler P>
 violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const sample_request> requests,
                         const sampling_options& sampling, random_key key, const law_options& options = {}) {
+  detail::check_requests(requests, prompts, sampling, "sampler_laws");
   report out(options);
   const auto draw = [&](std::span<const sample_request> what) {
     return policy.sample(prompts, what, sampling, key);
@@ -104,12 +132,18 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
     }
   }
 
+  const bool can_be_scored = out.count() == 0;
+
   // Log-probabilities: valid, and of the distribution drawn from. d_t = -log pi(y_t) - H_t has mean 0 given
   // the past, so that sum d / sqrt(sum d^2) is about standard normal; 7 has a false-alarm probability below
   // 1e-11. So has e_t = d_t d_(t-1): one random number for two tokens gives it another mean.
   double drift = 0, spread = 0, entropy = 0, both = 0, both_spread = 0, before = 0;
   std::size_t rollout = 0;
   for (std::size_t t = 0; t < whole.tokens.size(); ++t) {
+    if (whole.tokens[t] < 0) {
+      out.fail(concat("shapes: token ", t, " is ", whole.tokens[t]));
+      return out.take();
+    }
     if (!(whole.log_probs[t] <= out.tolerance()) || !(whole.entropies[t] >= -out.tolerance()) ||
         !std::isfinite(whole.entropies[t])) {
       out.fail(concat("log_probs: token ", t, " has log-prob ", report::text(whole.log_probs[t]),
@@ -183,13 +217,16 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
         const std::uint32_t r = request.first + k, position = static_cast<std::uint32_t>(t);
         const double u = key.uniform(request.prompt, r - 1, position), v = key.uniform(request.prompt, r, position);
         if ((a[t] < b[t]) == (u < v)) continue;
-        return out.fail(concat("draws: rollouts ", r - 1, " and ", r, " of prompt ", request.prompt,
+        return out.fail(concat("inversion: rollouts ", r - 1, " and ", r, " of prompt ", request.prompt,
                                " have the tokens ", a[t], " and ", b[t], " at position ", t, ", where key.uniform is ",
                                report::text(u), " and ", report::text(v),
                                ": not the inverse of the cumulative distribution there"));
       }
   };
   check_numbers();
+  if constexpr (scorer<P>)
+    if (can_be_scored)
+      detail::check_inversion(out, policy, prompts, requests, whole, sampling, key, {.tolerance = options.tolerance});
 
   // Different draws.
   if (entropy > 50) {
@@ -230,10 +267,12 @@ violations sampler_laws(P& policy, const ragged<token>& prompts, std::span<const
 
 /// Tries what scorer promises on rollouts r that the policy sampled at this temperature with its present
 /// parameters: the sampler's log-probabilities and entropies, whatever else stands in the batch. At temperature 1 a
-/// scorer that forgets the temperature passes.
+/// scorer that forgets the temperature passes. Throws std::invalid_argument for rollouts that are malformed or none.
 template <scorer P>
 violations scorer_laws(P& policy, const ragged<token>& prompts, const rollouts& r, double temperature,
                        const law_options& options = {}) {
+  validate(r, prompts.size());
+  detail::check_rollouts(r, prompts, "scorer_laws");
   report out(options);
   rollouts bare;  // what a scorer may read
   bare.offsets = r.offsets;

@@ -5,7 +5,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <exception>
+#include <string_view>
 #include <vector>
 
 #include <rlvr/core/error.hpp>
@@ -16,18 +17,12 @@
 
 namespace rlvr::laws {
 
-/// Tries on a copy of s: distinct ids from the pool or the candidates, the same for the same (state, key); late,
-/// repeated and unscored outcomes; bad input refused with the state unchanged; a restored state goes on with the same
-/// ids; damaged bytes refused. `outcomes` is called with an index and a step and gives what is observed. The pool has
-/// at least 5 prompts. O(100 selections).
+namespace detail {
+
+/// selector_laws' findings, collected in `laws` so that they are kept when the selector throws.
 template <selector S, class Outcomes>
-violations selector_laws(S s, Outcomes&& outcomes) {
-  report laws{law_options{}};
+void check_selector(report& laws, S& s, Outcomes& outcomes) {
   const std::size_t n = s.size();
-  if (n < 5) {
-    laws.fail(concat("selector_laws: the pool has ", n, " prompts, 5 are needed"));
-    return laws.take();
-  }
   const auto chosen = [](const S& from, std::size_t k, std::uint64_t seed) {
     std::vector<prompt_id> out(k);
     from.select(out, random_key(seed));
@@ -66,20 +61,6 @@ violations selector_laws(S s, Outcomes&& outcomes) {
   laws.check(!s.keep(outcome{}), "a group without scored rollouts is not kept");
 
   const std::vector<std::byte> before = save_state(s);
-  std::vector<prompt_id> out(n + 1);
-  laws.rejects([&] { s.select(out, random_key(1)); }, "more ids than prompts are refused");
-  out.resize(2);
-  const auto from = [&](std::vector<prompt_id> ids) { s.select(out, random_key(1), ids); };
-  laws.rejects([&] { from({0, static_cast<prompt_id>(n)}); }, "a candidate outside the pool is refused");
-  laws.rejects([&] { from({4, 1, 4}); }, "a candidate given twice is refused");
-  laws.rejects([&] { from({4}); }, "more ids than candidates are refused");
-  const prompt_id unknown = static_cast<prompt_id>(n);
-  laws.rejects([&] { s.observe(unknown, outcomes(0, 41)); }, "an outcome of an unknown prompt is refused");
-  for (const double mean : {std::nan(""), -0.1, 1.5})
-    laws.rejects([&] { s.observe(1, outcome{.rollouts = 1, .mean = mean, .step = 41}); },
-                 "an outcome with a mean outside [0, 1] is refused");
-  laws.check(save_state(s) == before, "what is refused leaves the state unchanged");
-
   S again = s, other = s;
   observe(again, 60, 75);
   restore_state(again, before);
@@ -97,12 +78,65 @@ violations selector_laws(S s, Outcomes&& outcomes) {
     damaged[at] ^= std::byte{4};
     try {
       restore_state(other, damaged);
-      laws.fail(concat("a saved state with a changed byte ", at, " is refused"));
+      laws.fail("a saved state with a changed byte is refused", concat(": with byte ", at, " changed it was not"));
     } catch (const state_error&) {
     }
     damaged[at] ^= std::byte{4};
   }
   laws.check(save_state(other) == before, "a refused state leaves the selector unchanged");
+
+  // Errors, from the harmless to those that a selector which does not check may read or write outside its arrays for.
+  if (laws.count() > 0) return laws.fail("errors: not tried while other laws are broken");
+  const std::vector<std::byte> unchanged = save_state(s);
+  const auto rejects = [&](const auto& f, std::string_view law) {
+    S trial = s;
+    laws.rejects([&] { f(trial); }, law);
+    if (laws.count() == 0) laws.check(save_state(trial) == unchanged, "what is refused leaves the state unchanged");
+  };
+  const auto refuses_candidates = [&](const std::vector<prompt_id>& ids, std::string_view law) {
+    rejects(
+        [&](S& trial) {
+          std::vector<prompt_id> out(2);
+          trial.select(out, random_key(1), ids);
+        },
+        law);
+  };
+  for (const double mean : {std::nan(""), -0.1, 1.5})
+    rejects([&](S& trial) { trial.observe(1, outcome{.rollouts = 1, .mean = mean, .step = 41}); },
+            "an outcome with a mean outside [0, 1] is refused");
+  refuses_candidates({4, 1, 4}, "a candidate given twice is refused");
+  refuses_candidates({4}, "more ids than candidates are refused");
+  rejects(
+      [&](S& trial) {
+        std::vector<prompt_id> out(n + 1);
+        trial.select(out, random_key(1));
+      },
+      "more ids than prompts are refused");
+  const auto unknown = static_cast<prompt_id>(n);
+  if (laws.count() == 0) refuses_candidates({0, unknown}, "a candidate outside the pool is refused");
+  if (laws.count() == 0)
+    rejects([&](S& trial) { trial.observe(unknown, outcomes(0, 41)); }, "an outcome of an unknown prompt is refused");
+}
+
+}  // namespace detail
+
+/// Tries on a copy of s: distinct ids from the pool or the candidates, the same for the same (state, key); late,
+/// repeated and unscored outcomes; a restored state goes on with the same ids; damaged bytes refused; and last, where
+/// all that holds, bad input refused with the state unchanged. `outcomes` is called with an index and a step and gives
+/// what is observed. The pool has at least 5 prompts. A selector that throws where it must not has that reported.
+/// O(100 selections).
+template <selector S, class Outcomes>
+violations selector_laws(S s, Outcomes&& outcomes) {
+  report laws{law_options{}};
+  if (s.size() < 5) {
+    laws.fail(concat("selector_laws: the pool has ", s.size(), " prompts, 5 are needed"));
+    return laws.take();
+  }
+  try {
+    detail::check_selector(laws, s, outcomes);
+  } catch (const std::exception& e) {
+    laws.fail(concat("throws, given what is allowed: ", std::string_view(e.what())));
+  }
   return laws.take();
 }
 
