@@ -87,12 +87,15 @@ TEST_CASE("gsm8k_verifier agrees with the labels of GSM8K's example model soluti
 }
 
 TEST_CASE("gsm8k_verifier finds the answers of GSM8K itself", "[verify][data]") {
+  std::size_t total = 0;
   for (const char* part : {"train", "test"})
     for (const json& row : rows_of(std::string("gsm8k/") + part + ".jsonl")) {
+      ++total;
       const std::string answer = text(row, "answer");
       if (gsm8k_verifier{}(answer, answer).reward != 1) FAIL_CHECK(answer);
       if (gsm8k_verifier{}(answer + "0", answer).reward != 0) FAIL_CHECK(answer);
     }
+  if (total > 0) CHECK(total == 8792);
 }
 
 TEST_CASE("SkyRL's and open-instruct's GSM8K cases", "[verify][data]") {

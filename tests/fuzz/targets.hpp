@@ -99,7 +99,7 @@ inline bool config(std::string_view bytes) {
 
 inline bool tokenizer(std::string_view bytes) {
   const auto [tokenizer_text, config_text] = halves(bytes);
-  return accepts([&] {
+  return accepts([&, tokenizer_text = tokenizer_text, config_text = config_text] {
     const decoder::char_tokenizer t = decoder::parse_tokenizer(tokenizer_text, "input", config_text, "config");
     std::vector<token> all;
     for (std::size_t i = 0; i < t.size() && i < 1000; ++i) all.push_back(static_cast<token>(i));
