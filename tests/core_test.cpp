@@ -263,6 +263,7 @@ TEST_CASE("rollouts append and validate", "[core]") {
   CHECK(contains(only_one_has([](rollouts& r) { r.log_probs.clear(); }), "log_probs"));
   CHECK(contains(only_one_has([](rollouts& r) { r.entropies.clear(); }), "entropies"));
   CHECK(contains(only_one_has([](rollouts& r) { r.finished.clear(); }), "finished"));
+  CHECK(contains(only_one_has([](rollouts& r) { r.prompts.clear(); }), "prompts"));
   rollouts twice = judged;
   append(twice, twice);
   rollouts copied = judged;
@@ -309,9 +310,9 @@ TEST_CASE("rollouts are what was asked for", "[core]") {
   CHECK_NOTHROW(validate_log_probs(odd));
   odd.log_probs[2] = -std::numeric_limits<double>::quiet_NaN();
   CHECK_THROWS_WITH(validate_log_probs(odd), "rollouts: log_probs[2] is nan");
-  odd.log_probs[2] = 0.75;
-  CHECK_THROWS_WITH(validate_log_probs(odd), "rollouts: log_probs[2] is 0.75, above 0");
-  odd.log_probs[2] = 0.01;
+  odd.log_probs[2] = 0.13;
+  CHECK_THROWS_WITH(validate_log_probs(odd), "rollouts: log_probs[2] is 0.13, above 0");
+  odd.log_probs[2] = 0.12;
   CHECK_NOTHROW(validate_log_probs(odd));
 }
 

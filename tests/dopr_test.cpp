@@ -21,6 +21,7 @@
 #include <rlvr/optimize/adamw.hpp>
 #include <rlvr/optimize/sgd.hpp>
 #include <rlvr/select/dopr.hpp>
+#include <rlvr/select/predicted_rates.hpp>
 #include <rlvr/select/published.hpp>
 #include <rlvr/train/dopr.hpp>
 #include <rlvr/train/grpo.hpp>
@@ -713,6 +714,40 @@ TEST_CASE("dopr: a step that no share brings within its KL is not taken", "[dopr
   CHECK(to_string(result.status) == "no_step_within_kl");
   CHECK(result.rollouts == 40 * 8);
   for (const dopr_step& s : result.history) CHECK(s.share == 0);
+  CHECK(policy.parameters() == base_logits());
+}
+
+TEST_CASE("dopr: momentum that moves the policy is a step, though the group had no gradient", "[dopr]") {
+  tabular::policy policy(base_logits(), columns);
+  pool_selector<predicted_rates, near_target, draw_uniform, keep_all> selector{predicted_rates(rows)};
+  sgd optimizer(policy.space(), {.learning_rate = 1e6, .momentum = 0.3});
+  const set all{prompts(rows), {}};
+  dopr_options o = small;
+  o.max_step_kl = 1e-4;
+  const dopr_result result = dopr(policy, all, all, selector, centred{}, optimizer, o);
+  bool by_momentum = false, by_gradient = false;
+  for (const dopr_step& s : result.history) (s.gradient_norm > 0 ? by_gradient : by_momentum) |= s.share > 0;
+  CHECK(policy.parameters() != base_logits());
+  CHECK(by_momentum);
+  CHECK_FALSE(by_gradient);  // 1e6 is too long for each of them
+  CHECK(result.status == dopr_status::finished);
+}
+
+TEST_CASE("dopr: a sampler of negative log-likelihoods is refused before it is trained", "[dopr]") {
+  struct flipped : tabular::policy {
+    using tabular::policy::policy;
+    rollouts sample(const ragged<token>& p, std::span<const sample_request> requests, const sampling_options& options,
+                    random_key key) const {
+      rollouts r = tabular::policy::sample(p, requests, options, key);
+      for (double& x : r.log_probs) x = -x;
+      return r;
+    }
+  };
+  flipped policy(base_logits(), columns);
+  scripted selector;
+  dopr_options o = small;
+  o.max_step_kl = 0.1;
+  CHECK_THROWS_WITH(train(policy, selector, o), Catch::Contains("log_probs[") && Catch::Contains("above 0"));
   CHECK(policy.parameters() == base_logits());
 }
 

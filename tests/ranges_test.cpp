@@ -73,6 +73,14 @@ TEST_CASE("views::groups are the groups of groups_of", "[ranges]") {
     append(twice, r);
     CHECK(ranges::distance(twice | views::groups) == 8);
   }
+  SECTION("rollouts that do not fit their tokens are refused") {
+    rollouts damaged = r;
+    damaged.prompts.pop_back();
+    CHECK_THROWS_WITH(damaged | views::groups, "rollouts: 9 prompts for 10 rollouts");
+    damaged = r;
+    damaged.tokens.pop_back();
+    CHECK_THROWS_WITH(damaged | views::groups, Catch::Contains("tokens, but offsets end at"));
+  }
   SECTION("no rollouts, no groups") {
     const rollouts none;
     CHECK(ranges::distance(none | views::groups) == 0);

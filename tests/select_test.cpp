@@ -9,6 +9,8 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <string_view>
+#include <typeindex>
 #include <vector>
 
 #include <rlvr/laws/selector.hpp>
@@ -191,8 +193,8 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
   const auto bytes = save_state(ucb);
   auto vade = make_vade(9);
   CHECK_THROWS_WITH(restore_state(vade, bytes),
-                    "sampled rate_information over beta_tracker: the saved state is of ucb1 over gain_tracker of "
-                    "rate_advantage");
+                    "sampled rate_information over beta_tracker of keep_share: the saved state is of ucb1 over "
+                    "gain_tracker of rate_advantage");
   auto large = make_ucb1(10);
   CHECK_THROWS_WITH(restore_state(large, bytes), Catch::Contains("9 entries of visits, this one 10"));
   auto replay = prioritized_selector<>(10);  // the same number of levels as 9
@@ -200,8 +202,8 @@ TEST_CASE("saved states that are damaged or of something else are refused with n
   CHECK(replay.size() == 10);
   auto posterior = make_dopr_selector(beta_tracker<>(9));
   CHECK_THROWS_WITH(restore_state(posterior, save_state(make_dopr_selector(9))),
-                    "dopr_score over beta_tracker and visit_counter: the saved state is of dopr_score over "
-                    "moving_reward_tracker and visit_counter");
+                    "dopr_score over beta_tracker of keep_share and visit_counter: the saved state is of dopr_score "
+                    "over moving_reward_tracker and visit_counter");
 }
 
 namespace {
@@ -214,6 +216,21 @@ auto own_selector(Gain gain) {
 }
 
 }  // namespace
+
+TEST_CASE("what selectors learn has a name of its own wherever it is not the same", "[select]") {
+  std::map<std::string, std::map<std::type_index, std::string>> selectors_of;  // a state's name -> who has it
+  with_every_selector(9, [&](const std::string& name, auto s) {
+    using S = decltype(s);
+    selectors_of[std::string(std::string_view(S::state_name))].emplace(typeid(S), name);
+  });
+  std::set<std::set<std::string>> alike;
+  for (const auto& [state, types] : selectors_of) {
+    std::set<std::string> names;
+    for (const auto& [type, name] : types) names.insert(name);
+    if (names.size() > 1) alike.insert(names);
+  }
+  CHECK(alike == std::set<std::set<std::string>>{{"uniform", "difficulty"}, {"sec", "sec, proportional"}});  // the draw
+}
 
 TEST_CASE("saved states of another rule, gain or rate over the same fields are refused", "[select]") {
   const auto refused = [](auto into, const auto& from) {
@@ -237,6 +254,7 @@ TEST_CASE("saved states of another rule, gain or rate over the same fields are r
   // Trackers alone are told apart by their gain.
   refused(gain_tracker<gain_entropy>(9), gain_tracker<gain_promotion>(9));
   refused(gain_window_tracker<gain_entropy>(9, 4), gain_window_tracker<gain_promotion>(9, 4));
+  refused(beta_tracker<>(9), beta_tracker<keep_by_divergence>(9));
 
   // The draw may be another, and parts of one's own need no name.
   auto difficulty = make_difficulty(9);

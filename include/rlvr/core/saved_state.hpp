@@ -30,7 +30,7 @@ struct joined_name {
   char text[256] = {};
   std::size_t size = 0;
 
-  constexpr joined_name(std::initializer_list<std::string_view> parts) {
+  consteval joined_name(std::initializer_list<std::string_view> parts) {
     for (const std::string_view part : parts)
       for (const char c : part) text[size++] = c;
   }

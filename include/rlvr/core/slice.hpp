@@ -87,8 +87,8 @@ inline rollouts take(const rollouts& r, std::span<const std::size_t> indices) {
   return out;
 }
 
-/// Adds other's rollouts behind those of r; other may be r. Either both or neither have log-probs, entropies, flags and
-/// verdicts, or one of them is empty. Throws std::invalid_argument otherwise, and for arrays that do not fit each
+/// Adds other's rollouts behind those of r; other may be r. Either both or neither have prompts, log-probs, entropies,
+/// flags and verdicts, or one of them is empty. Throws std::invalid_argument otherwise, and for arrays that do not fit each
 /// other, with nothing changed. O(other's tokens), amortised.
 inline void append(rollouts& r, const rollouts& other) {
   if (other.empty()) return;
@@ -101,6 +101,7 @@ inline void append(rollouts& r, const rollouts& other) {
   const auto alike = [](bool needed, const auto& ours, const auto& theirs, const char* part) {
     require(!needed || ours.empty() == theirs.empty(), "append: only one of the two has ", part);
   };
+  alike(!r.empty(), r.prompts, other.prompts, "prompts");
   alike(both_have_tokens, r.log_probs, other.log_probs, "log_probs");
   alike(both_have_tokens, r.entropies, other.entropies, "entropies");
   alike(!r.empty(), r.finished, other.finished, "finished flags");

@@ -103,7 +103,8 @@ class adamw {
               theta, mean, square);
   }
 
-  const adamw_state<S>& state() const { return state_; }
+  const adamw_state<S>& state() const& { return state_; }
+  adamw_state<S> state() && { return std::move(state_); }
 
  private:
   adamw_options options_;

@@ -70,7 +70,8 @@ class sgd {
     if (velocity) space.axpy(direct ? rate * options_.momentum : rate, *velocity, theta);
   }
 
-  const sgd_state<S>& state() const { return state_; }
+  const sgd_state<S>& state() const& { return state_; }
+  sgd_state<S> state() && { return std::move(state_); }
 
  private:
   static sgd_state<S> fresh(const S& space, const sgd_options& options) {

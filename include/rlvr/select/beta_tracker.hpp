@@ -24,6 +24,8 @@ struct beta_belief {
 
 /// Counts keep the same share at every visit.
 struct keep_share {
+  static constexpr std::string_view state_name = "keep_share";
+
   double share = 1;
   double operator()(const outcome&) const { return share; }
 };
@@ -31,6 +33,8 @@ struct keep_share {
 /// Counts keep less the more the policy has moved on this prompt: 2^(-D / half_life), clamped to [low, high], with D
 /// the outcome's divergence. Source: SPO (arXiv 2509.13232), constants of its recipe.
 struct keep_by_divergence {
+  static constexpr std::string_view state_name = "keep_by_divergence";
+
   double half_life = 0.06;
   double low = 0.875;
   double high = 0.96;
@@ -57,7 +61,7 @@ struct beta_options {
 template <class Keep = keep_share>
 class beta_tracker {
  public:
-  static constexpr std::string_view state_name = "beta_tracker";
+  static constexpr detail::joined_name state_name{"beta_tracker of ", detail::name_of<Keep>()};
   static constexpr std::uint32_t state_version = 1;
 
   /// Throws std::invalid_argument for a prior below 0 or a fade outside (0, 1].

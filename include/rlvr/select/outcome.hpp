@@ -34,7 +34,7 @@ struct reward_range {
   double high = 1;
 };
 
-/// Sums up the scored rewards of one group, mapped from `range` to [0, 1]. Two passes, O(n). Throws
+/// Sums up the scored rewards of one group, mapped from `range` to [0, 1]. O(n). Throws
 /// std::invalid_argument for an empty or infinite range, and for a reward that is NaN or outside it, naming its index.
 inline outcome outcome_of(std::span<const double> rewards, std::uint64_t step = 0, reward_range range = {}) {
   require(range.low < range.high && std::isfinite(range.high - range.low), "outcome_of: reward range [", range.low,

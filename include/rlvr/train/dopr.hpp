@@ -101,7 +101,7 @@ bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& 
 /// visited. Per step, besides the rollouts, what the selector takes: with candidates O(candidates log candidates), and
 /// O(pool) once per epoch. Throws std::invalid_argument for options out of range, a selector of another pool size, a
 /// reward that is not finite or outside o.rewards, no held-out prompts though evaluate_every > 0, and rollouts that are
-/// not what was asked for (validate); whatever policy, verifier, selector, optimizer and record throw.
+/// not what was asked for (validate, and where KL is bound validate_log_probs on the first step); whatever policy, verifier, selector, optimizer and record throw.
 /// Source: Zhang et al., "DoPR", arXiv 2602.00815; the recipe around S = sigma + U is ours.
 template <policy P, rollout_verifier V, selector S, advantage_estimator A, optimizer<space_t<P>> O,
           class Record = ignore_dopr_steps, group_entropy E = answer_entropy<>>
@@ -169,6 +169,7 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
     const random_key draws = key.fold(purpose::rollout).fold(now.step);
     rollouts batch = policy.sample(train.prompts, requests, o.sampling, draws);
     validate(batch, pool, requests);
+    if (before && result.steps == 0) validate_log_probs(batch);  // KL is measured with them
     verify(train.verify, batch);
     result.rollouts += batch.size();
 
@@ -235,14 +236,14 @@ dopr_result dopr(P& policy, const prompt_set<V>& train, const prompt_set<V>& hel
         policy.assign(theta);
         now.share = 1;
       }
-      moved = moved || (now.gradient_norm > 0 && now.share > 0);
+      moved = moved || now.share > 0;
     }
     record(std::as_const(now));
     result.history.push_back(std::move(now));
     if (!finite) break;
   }
 
-  if (result.status == dopr_status::finished && !moved)
+  if (result.status == dopr_status::finished && !(signal && moved))
     result.status = signal ? dopr_status::no_step_within_kl : dopr_status::no_signal;
   if (o.evaluate_every > 0) {
     const std::vector<double> last = evaluate();

@@ -41,7 +41,7 @@ namespace rlvr {
 /// parameters are as they were, bit for bit.
 ///
 /// Throws std::invalid_argument for options out of range, empty prompt sets, fewer training prompts than N / G, rollouts
-/// that are not what was asked for (validate) and log-probs of the base policy that are not finite or above 0; whatever
+/// that are not what was asked for (validate) and log-probs of the base policy that validate_log_probs refuses; whatever
 /// policy, verifier and progress throw.
 template <policy P, rollout_verifier V, advantage_estimator A, class Progress = ignore_stages>
 one_shot_result<parameters_t<P>> one_shot(P& policy, const prompt_set<V>& train, const prompt_set<V>& validation,
