@@ -228,4 +228,40 @@ TEST_CASE("cuda decoder: what there is no room for is said in bytes, and planned
   CHECK(differentiated.find(
             concat("cuda: accumulate_score of 93 rows", beside(), model.plan().micro_batch, " bytes, ")) == 0);
 }
+
+TEST_CASE("cuda decoder: a precise pass is planned in floats, and refused under its own name", "[cuda]") {
+  const decoder::config c = cuda_models::small("qwen3", 8);
+  const cuda_models::batch b;
+  const auto rows_of = [&](std::size_t room, auto call) {
+    const auto where = std::make_shared<cuda::host_device>();
+    cuda::decoder model(where, c, cuda_models::parameters(c), {.compute = bf16});
+    where->capacity = where->used_bytes() + room;
+    call(model);
+    return model.plan().rows;
+  };
+  const auto score = [&](cuda::decoder& model) { (void)model.score(b.prompts, b.r, 1.0); };
+  const auto precisely = [&](cuda::decoder& model) { (void)model.score_precisely(b.prompts, b.r, 1.0); };
+  CHECK(rows_of(150'000, score) == 93);
+  CHECK(rows_of(150'000, precisely) == 62);
+  CHECK_THROWS_WITH(rows_of(60'000, precisely), Catch::Contains("cuda: score_precisely of 62 rows, beside "));
+}
+
+TEST_CASE("cuda decoder: calibration under truncation", "[cuda]") {
+  // Tokens enter and leave the most likely ones at any epsilon.
+  const decoder::config c = cuda_models::small("qwen3", 8);
+  const cuda_models::batch b;
+  double all = 0;
+  for (const std::uint32_t top_k : {0u, 10u})
+    for (const cuda::scalar_type compute : {f32, bf16}) {
+      cuda::decoder model(make_device(), c, cuda_models::parameters(c),
+                          {.compute = compute, .sample_from = {.top_k = top_k}});
+      const rollouts r =
+          model.sample(b.prompts, std::vector<sample_request>{{0, 40, 0}, {1, 40, 0}}, {1.0, 8}, random_key(2));
+      const auto found =
+          calibrate_kl(model, b.prompts, r, 1.0, vector_of(model, direction_of(model.space().dimension())));
+      REQUIRE(found);
+      if (all == 0) all = found->curvature;
+      CHECK(found->curvature == Approx(all).epsilon(0.3));
+    }
+}
 #endif

@@ -233,6 +233,8 @@ TEST_CASE("sequence_kl at the ends of its range") {
         std::numeric_limits<double>::infinity());
   for (const double reference : {-2.0, -std::numeric_limits<double>::infinity()})  // beyond what pi can say
     CHECK(kl({-1, -std::numeric_limits<double>::infinity()}, {-2, reference}) == kl({-1, -1}, {-2, -1}));
+  CHECK(std::isnan(kl({-1, -std::numeric_limits<double>::infinity()}, {-1, std::nan("")})));
+  CHECK(std::isnan(kl(std::vector<double>(2, -std::numeric_limits<double>::infinity()), {-1, -1})));
   CHECK(message([&] { kl({-1}, {-1, -1}); }).find("1 log_probs and 2 reference") != std::string::npos);
   CHECK(message([] { rlvr::sequence_kl(std::vector<std::size_t>{0}, {}, {}); }) ==
         "sequence_kl: no rollouts");

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -58,9 +59,9 @@ concept parameterised_scorer = parameterised<P> && scorer<P>;
 /// predicted KL at epsilon lies in [min_kl, max_kl]. A few hundred rollouts suffice.
 ///
 /// Returns nothing when the direction is zero or not finite, or when no epsilon was found: the direction does
-/// not move these log-probabilities, or the policy is not finite (where only the most likely tokens are kept, one
-/// of the rollouts' tokens may not be among them at an epsilon). The parameters are restored bit for bit, also when
-/// the scorer throws. Throws std::invalid_argument when there are no rollouts or an option is out of its range.
+/// not move these log-probabilities, or the policy is not finite. Of a policy that keeps only the most likely tokens,
+/// those of the rollouts that are not among them at one end count nothing. The parameters are restored bit for bit,
+/// also when the scorer throws. Throws std::invalid_argument when there are no rollouts or an option is out of its range.
 template <parameterised_scorer P>
 std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& prompts, const rollouts& r,
                                            double temperature, const parameters_t<P>& direction,
@@ -84,6 +85,8 @@ std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& promp
             r.tokens.size(), " tokens");
     double squares = 0;
     for (std::size_t t = 0; t < ahead.size(); ++t) {
+      constexpr double never = -std::numeric_limits<double>::infinity();
+      if (ahead[t] == never || behind[t] == never) continue;
       const double change = (ahead[t] - behind[t]) / 2;
       squares += change * change;
     }

@@ -16,7 +16,7 @@ struct line_point {
   double entropy = 0;  ///< of the next token, nats, mean over tokens
   double length = 0;   ///< tokens per rollout
   /// Cosine between the step and what the policy's rounding made of it (step_cosine): below 1 where small steps
-  /// are swallowed.
+  /// are swallowed, NaN where the step is not finite.
   double survival = 1;
 };
 

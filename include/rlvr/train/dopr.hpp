@@ -38,7 +38,8 @@ struct bounded_step {
 
 /// The policy <- before + s (theta - before), with s the first of 1, and shares guessed from KL as a quadratic in s,
 /// whose KL(pi_before || pi_s) on the rollouts of pi_before is at most `most`; s = 0 when six guesses were too long.
-/// Where the policy rounds, KL is that of the parameters as they are. theta is where the policy then stands.
+/// Where the policy rounds, KL is that of the parameters as they are, and costs a scoring pass more. The policy stands at
+/// `before`; theta is where it then stands.
 template <policy P>
 bounded_step take_step(P& policy, const ragged<token>& prompts, const rollouts& batch, double temperature,
                        const parameters_t<P>& before, parameters_t<P>& theta, double most) {

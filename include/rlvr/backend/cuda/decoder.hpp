@@ -304,6 +304,7 @@ class decoder {
     (void)reserve(where, planned, plan, bytes,
                   [&](const micro_batch_size& some) { return after_refusal(some, planned.rows, options); });
     const cut_batches batches = cut(plan_.rows);
+    grab(memory_, where, concat(plan_.rows, " rows"), plan_.micro_batch);  // again, where longer lists took its room
     arena parts(memory_.reserve(plan_.micro_batch));
     const std::size_t logit_rows = std::min(plan_.rows, options.logit_rows);
     batch_memory memory(shape_, plan_.rows, logit_rows, options.compute, what, parts, plan_.kept_layers);

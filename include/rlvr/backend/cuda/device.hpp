@@ -115,8 +115,8 @@ class device {
   virtual void download(void* to, const void* from, std::size_t bytes) = 0;  ///< returns when `to` is there
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void clear(void* to, std::size_t bytes) = 0;
-  /// Throws the device_error of whatever failed since: a kernel that fails as it runs is told by the next call that
-  /// waits for it, under that call's name.
+  /// Throws the device_error of whatever failed since: a kernel that fails as it runs is told by a later call,
+  /// under that call's name.
   virtual void synchronize() = 0;
   /// The cudaStream_t that all calls go to, for kernels of your own (see map.cuh).
   virtual void* stream() = 0;

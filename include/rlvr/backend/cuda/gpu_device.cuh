@@ -207,7 +207,7 @@ class gpu_device final : public kernel_device<gpu_device> {
     cudaSetDevice(index_);
     cudaStreamSynchronize(stream_.handle);  // what is under way may use it
     cudaFree(data);
-    (void)cudaGetLastError();  // what failed is told by the next call that waits, not blamed on the next launch
+    (void)cudaGetLastError();  // what cannot be told here is not blamed on the next launch, unless it lasts
   }
   std::size_t free_bytes() override {
     use();
