@@ -204,8 +204,7 @@ TEST_CASE("nonfinite: directions and log-probabilities in the search have their 
     CHECK(!calibrate_kl(policy, prompts, r, 1.0, direction));
     CHECK(same_bits(policy.parameters(), base_logits()));
 
-    // A scorer one of whose answers is never finite: there is nothing to measure a step by, unless it is -infinity, of a
-    // token that is not among the most likely ones that the policy keeps.
+    // A scorer whose answers are never finite: there is nothing to measure a step by.
     struct never_finite : tabular::policy {
       double value;
       never_finite(double v) : tabular::policy(base_logits(), 5), value(v) {}
@@ -217,8 +216,7 @@ TEST_CASE("nonfinite: directions and log-probabilities in the search have their 
     } broken(bad);
     direction.assign(20, 0.0);
     direction[0] = 1;
-    CHECK(calibrate_kl(broken, prompts, r, 1.0, direction).has_value() ==
-          (bad == -std::numeric_limits<double>::infinity()));
+    CHECK(!calibrate_kl(broken, prompts, r, 1.0, direction));
     CHECK(same_bits(broken.parameters(), base_logits()));
 
     // No value, and no KL, that is not a number is ever chosen.

@@ -58,10 +58,11 @@ concept parameterised_scorer = parameterised<P> && scorer<P>;
 /// rollouts must be on-policy, and `temperature` the one they were sampled at. epsilon is adapted until the
 /// predicted KL at epsilon lies in [min_kl, max_kl]. A few hundred rollouts suffice.
 ///
-/// Returns nothing when the direction is zero or not finite, or when no epsilon was found: the direction does
-/// not move these log-probabilities, or the policy is not finite. Of a policy that keeps only the most likely tokens,
-/// those of the rollouts that are not among them at one end count nothing. The parameters are restored bit for bit,
-/// also when the scorer throws. Throws std::invalid_argument when there are no rollouts or an option is out of its range.
+/// Returns nothing when the direction is zero or not finite, or when no epsilon was found: the direction does not move
+/// these log-probabilities, or the policy is not finite. Of a policy that keeps only the most likely tokens, those of
+/// the rollouts that are not among them at just one end, or as it is scored now, count nothing. The parameters are
+/// restored bit for bit, also when the scorer throws. Throws std::invalid_argument when there are no rollouts or an
+/// option is out of its range.
 template <parameterised_scorer P>
 std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& prompts, const rollouts& r,
                                            double temperature, const parameters_t<P>& direction,
@@ -74,6 +75,8 @@ std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& promp
   const double size = norm(policy.space(), policy.parameters());
   double epsilon = options.displacement * (size > 0 ? size : 1.0) / length;
   const double target = std::sqrt(options.min_kl) * std::sqrt(options.max_kl);
+  constexpr double never = -std::numeric_limits<double>::infinity();
+  const std::vector<double> old = sampled_log_probs(policy, prompts, r, temperature);
   scoped_parameters moved(policy);
   for (std::size_t round = 0; round < options.max_rounds && epsilon > 0 && std::isfinite(epsilon); ++round) {
     moved.move_along(epsilon, direction);
@@ -85,8 +88,7 @@ std::optional<kl_calibration> calibrate_kl(P& policy, const ragged<token>& promp
             r.tokens.size(), " tokens");
     double squares = 0;
     for (std::size_t t = 0; t < ahead.size(); ++t) {
-      constexpr double never = -std::numeric_limits<double>::infinity();
-      if (ahead[t] == never || behind[t] == never) continue;
+      if ((ahead[t] == never) != (behind[t] == never) || (t < old.size() && old[t] == never)) continue;
       const double change = (ahead[t] - behind[t]) / 2;
       squares += change * change;
     }
